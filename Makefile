@@ -1,0 +1,49 @@
+# `make demo` shows the program at work; `make test` runs every check. Both need Python 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+# For example: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_FLAGS ?=
+DEMO ?= demo
+DEMO_SCANS ?= 12
+DEMO_SEED ?= 7
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_TEST := $(VENV)/.installed-test
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install $(PIP_FLAGS) --constraint constraints.txt
+
+.PHONY: demo test lint atlas clean
+.DELETE_ON_ERROR:
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(PIP) --editable .
+	@touch $@
+
+$(INSTALLED_TEST): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(PIP) --editable '.[test]'
+	@touch $@ $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/epvs-cohort simulate $(DEMO)/scans --scans $(DEMO_SCANS) --seed $(DEMO_SEED)
+	$(BIN)/epvs-cohort run $(DEMO)/scans --out $(DEMO)/counts.parquet --figures
+	$(BIN)/epvs-cohort status $(DEMO)/counts.parquet
+
+lint: $(INSTALLED_TEST)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint --failure-threshold warning Dockerfile; \
+	else echo "no hadolint for this machine: Dockerfile not linted"; fi
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(DEMO) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,63 @@
+"""Settings of the machine or cluster that a run uses. Files are TOML under ``pipelines/clusters``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from epvs_cohort.protocol import Settings, explain, named_file, read_toml
+
+_AUTO = "auto"
+
+
+def _none_if_auto(value: object) -> object:
+    return None if value == _AUTO else value
+
+
+#: TOML has no null, so its files say ``"auto"`` where the model holds None.
+Processes = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(_none_if_auto)]
+Gpus = Annotated[Annotated[int, Field(ge=0, le=64)] | None, BeforeValidator(_none_if_auto)]
+Threads = Annotated[int, Field(ge=1, le=256)]
+#: ``auto`` is what Dask makes of it: the memory of the machine over its workers.
+MemoryLimit = Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]*(\.[0-9]+)?(MiB|GiB))$")]
+
+
+class ClusterSettings(Settings):
+    """How many processes a run uses, and how much each may take. It never changes a result.
+
+    Attributes
+    ----------
+    name, description : str
+        What the settings are called and meant for.
+    n_procs : int or None
+        Scans that are prepared at the same time; None is one for each CPU core.
+    gpus : int or None
+        Workers with a GPU of their own; 0 predicts on the CPU, None is every GPU that is seen.
+    memory_limit : str
+        Memory of one worker: ``"auto"``, or a number of MiB or GiB such as ``"8GiB"``.
+    threads : int
+        Threads that the numeric libraries of one worker may use.
+    """
+
+    name: str
+    description: str = ""
+    n_procs: Processes = None
+    gpus: Gpus = None
+    memory_limit: MemoryLimit = _AUTO
+    threads: Threads = 1
+
+
+def load_cluster(name: str) -> ClusterSettings:
+    """Load cluster settings by bundled name or path of a TOML file.
+
+    Raises
+    ------
+    ProtocolError
+        No such settings, no TOML, an unknown setting or an illegal value.
+    """
+    path = named_file("clusters", name)
+    try:
+        return ClusterSettings.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise explain(path, error) from error
