@@ -1,0 +1,258 @@
+"""Model bundles: a folder with ``model.safetensors`` and ``model.json``. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError
+
+from epvs_cohort.errors import ModelError
+from epvs_cohort.model.network import Architecture, GpUnet
+from epvs_cohort.protocol import CountTarget, GridSettings, Positive, Protocol, Settings, TrimSettings, digest
+
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "model.json"
+README_FILE = "README.md"
+
+#: A card is a page of text; more is damage or malice.
+MAX_CARD_BYTES = 1 << 20
+#: Room for the safetensors header, which names each tensor.
+HEADER_BYTES = 1 << 20
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Requirements(Settings):
+    """What a prepared volume must be for the network to count it as it was trained to."""
+
+    grid: GridSettings = GridSettings()
+    regions: tuple[str, ...] = ("caudate", "putamen", "pallidum", "accumbens")
+    dilate_mm: Annotated[float, Field(ge=0, le=10)] = 2.0
+    smooth_sigma_voxels: Annotated[float, Field(ge=0, le=10)] = 2.0
+    trim: TrimSettings = TrimSettings()
+    interpolation: Literal["cubic-bspline"] = "cubic-bspline"
+
+    @classmethod
+    def of(cls, protocol: Protocol) -> Requirements:
+        """Say what volumes prepared under ``protocol`` are."""
+        return cls(
+            grid=protocol.grid,
+            regions=protocol.roi.regions,
+            dilate_mm=protocol.roi.dilate_mm,
+            smooth_sigma_voxels=protocol.roi.smooth_sigma_voxels,
+            trim=protocol.trim,
+        )
+
+
+class ModelCard(Settings):
+    """Content of ``model.json``."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    architecture: Architecture
+    count_target: CountTarget
+    requires: Requirements
+    #: What it was trained on, in words; says so where the scans are simulated.
+    trained_on: Annotated[str, Field(min_length=1)]
+    #: What the loss saw: counts of windows, of whole regions, or both.
+    supervision: Annotated[str, Field(min_length=1)]
+    #: What it must not be used for.
+    limits: str = ""
+    #: Figures on validation data, by name; ``validated_on`` says on what.
+    validated_on: str = ""
+    validation: dict[str, Finite] = Field(default_factory=dict)
+    #: Method (f) scores voxels by M / heat_scale + score_weight * intensity; null where it was never tuned.
+    score_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    heat_scale: Positive | None = None
+    weights_sha256: Sha256
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        if (self.score_weight is None) != (self.heat_scale is None):
+            raise ValueError("score_weight and heat_scale are either both given or both null")
+        stride = self.architecture.stride
+        if any(size % stride for size in self.requires.grid.shape):
+            raise ValueError(f"grid shape {self.requires.grid.shape} is not divisible by the stride {stride}")
+        return self
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: its card and its network, on the CPU, in evaluation mode, without batch norm."""
+
+    card: ModelCard
+    network: GpUnet
+
+    @property
+    def model_id(self) -> str:
+        """Hash of the weights and of all in the card that a result depends on: 16 hexadecimal digits."""
+        functional = {
+            "architecture", "count_target", "requires", "score_weight", "heat_scale", "weights_sha256",
+        }  # fmt: skip
+        return digest(self.card.model_dump(mode="json", include=functional))
+
+
+def bundles_dir() -> Path:
+    """Folder of the bundles that ship with the package."""
+    return Path(__file__).resolve().parent / "bundles"
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that ship with the package."""
+    return sorted(path.parent.name for path in bundles_dir().glob(f"*/{CARD_FILE}"))
+
+
+def load_bundle(name_or_dir: str) -> Bundle:
+    """Load a bundle by its name, where it ships with the package, or from a folder.
+
+    Raises
+    ------
+    ModelError
+        No such bundle, a file missing, unreadable or oversized, an illegal card, weights whose hash, names,
+        shapes or types are not the card's, or weights that are not finite.
+    """
+    bundled = bundles_dir() / name_or_dir
+    folder = bundled if name_or_dir in bundled_models() else Path(name_or_dir)
+    if not folder.is_dir():
+        known = ", ".join(bundled_models()) or "none"
+        raise ModelError(
+            f"model {name_or_dir!r}: neither a bundled name nor a folder", hint=f"bundled models: {known}"
+        )
+    card = _read_card(folder / CARD_FILE)
+    network = GpUnet(card.architecture)
+    tensors = _read_weights(folder / WEIGHTS_FILE, card, network)
+    network.load_state_dict(tensors, strict=True)
+    return Bundle(card, network.eval().requires_grad_(False))
+
+
+def save_bundle(folder: Path, card: ModelCard, network: GpUnet, readme: str) -> Bundle:
+    """Write a bundle; the card's ``weights_sha256`` is replaced by the hash of what is written.
+
+    Parameters
+    ----------
+    folder : Path
+        Created where it does not exist; files appear whole.
+    card : ModelCard
+        All but the hash.
+    network : GpUnet
+        Without batch norm.
+    readme : str
+        The model card in words, Markdown.
+
+    Raises
+    ------
+    ModelError
+        The network still carries batch norm, is of another architecture, or its weights are not finite.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    _check_tensors(folder, tensors, GpUnet(card.architecture))
+    weights = safetensors.torch.save(tensors)
+    written = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_whole(folder / WEIGHTS_FILE, weights)
+    _write_whole(folder / CARD_FILE, (written.model_dump_json(indent=2) + "\n").encode())
+    _write_whole(folder / README_FILE, readme.encode())
+    return load_bundle(str(folder))
+
+
+def check_fits(bundle: Bundle, protocol: Protocol) -> None:
+    """Refuse a bundle that was trained for other volumes, or another count, than the protocol makes.
+
+    Registration, input and detection settings never refuse: they do not change what a voxel means.
+
+    Raises
+    ------
+    ModelError
+        Names each requirement that is not met, what was found and what is required.
+    """
+    found, required = Requirements.of(protocol), bundle.card.requires
+    unmet: list[str] = []
+
+    def compare(name: str, in_protocol: object, in_model: object) -> None:
+        if in_protocol != in_model:
+            unmet.append(f"{name} is {in_protocol}, the model requires {in_model}")
+
+    compare("count_target", protocol.count_target, bundle.card.count_target)
+    compare("grid.shape", found.grid.shape, required.grid.shape)
+    compare("grid.spacing_mm", found.grid.spacing_mm, required.grid.spacing_mm)
+    compare("roi.regions", sorted(found.regions), sorted(required.regions))
+    compare("roi.dilate_mm", found.dilate_mm, required.dilate_mm)
+    compare("roi.smooth_sigma_voxels", found.smooth_sigma_voxels, required.smooth_sigma_voxels)
+    for field in TrimSettings.model_fields:
+        compare(f"trim.{field}", getattr(found.trim, field), getattr(required.trim, field))
+    if unmet:
+        raise ModelError(
+            f"model {bundle.card.name!r} does not fit protocol {protocol.name!r}: " + "; ".join(unmet),
+            hint="use the protocol that the model was trained under, or a model trained under this protocol",
+        )
+
+
+def _read_limited(path: Path, limit: int) -> bytes:
+    try:
+        if not path.is_file():
+            raise ModelError(
+                f"{path}: missing or no regular file; a bundle is {WEIGHTS_FILE} and {CARD_FILE}"
+            )
+        size = path.stat().st_size
+        if size > limit:
+            raise ModelError(f"{path}: {size} bytes, at most {limit} are legal here")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read_card(path: Path) -> ModelCard:
+    data = _read_limited(path, MAX_CARD_BYTES)
+    try:
+        return ModelCard.model_validate_json(data)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        ]
+        raise ModelError(f"{path}: " + "; ".join(lines)) from error
+
+
+def _read_weights(path: Path, card: ModelCard, network: GpUnet) -> dict[str, torch.Tensor]:
+    expected = sum(parameter.numel() * 4 for parameter in network.parameters())
+    data = _read_limited(path, expected + HEADER_BYTES)
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.weights_sha256:
+        raise ModelError(f"{path}: SHA-256 is {found}, {CARD_FILE} says {card.weights_sha256}; file damaged?")
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
+    _check_tensors(path, tensors, network)
+    return tensors
+
+
+def _check_tensors(path: Path, tensors: dict[str, torch.Tensor], network: GpUnet) -> None:
+    wanted = network.state_dict()
+    if set(tensors) != set(wanted):
+        missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+        raise ModelError(
+            f"{path}: tensors missing: {missing or 'none'}; not of the architecture: {extra or 'none'}"
+        )
+    for name, tensor in tensors.items():
+        shape, legal = tuple(tensor.shape), tuple(wanted[name].shape)
+        if shape != legal:
+            raise ModelError(f"{path}: tensor {name} has shape {shape}, the architecture has {legal}")
+        if tensor.dtype != torch.float32:
+            raise ModelError(f"{path}: tensor {name} is {tensor.dtype}, legal is torch.float32")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: tensor {name} holds values that are not finite")
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
