@@ -45,5 +45,11 @@ lint: $(INSTALLED_TEST)
 test: lint
 	$(BIN)/python -m pytest
 
+# Makes the bundled template, atlas and simulated head anew; the same inputs give the same bytes.
+atlas: $(INSTALLED)
+	$(PIP) --editable '.[atlas]'
+	$(BIN)/python -m epvs_cohort.data.build_atlas
+	$(BIN)/python -m epvs_cohort.data.build_anatomy
+
 clean:
 	rm -rf $(DEMO) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
