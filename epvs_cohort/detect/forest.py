@@ -66,19 +66,19 @@ def component_counts(
 ) -> ComponentCounts:
     """Count the components of {heat >= t} within the mask at every threshold at once.
 
-    In the voxel graph with edge weight = the smaller heat of the two ends, the components of {heat >= t} are as
-    many as the voxels at or above t less the edges at or above t of a maximum spanning forest. Put the voxels in
-    a strict order (heat, then position). All edges from a voxel to higher neighbours weigh the same, and more
-    than those to lower ones, so by the cut property one of them may be taken into the forest for every voxel
-    that has any; as each leads upwards they close no cycle. Such an edge enters at the rank of its lower end, so
-    the two cancel. What remains are the peaks (voxels without a higher neighbour) and the forest of the graph
-    in which every voxel is contracted into the peak it climbs to:
+    In the voxel graph with edge weight = the smaller heat of the two ends, the components of {heat >= t} are
+    as many as the voxels at or above t less the edges at or above t of a maximum spanning forest. Put the
+    voxels in a strict order (heat, then position). All edges from a voxel to higher neighbours weigh the same,
+    and more than those to lower ones, so by the cut property one of them may be taken into the forest for
+    every voxel that has any; as each leads upwards they close no cycle. Such an edge enters at the rank of its
+    lower end, so the two cancel. What remains are the peaks (voxels without a higher neighbour) and the forest
+    of the graph in which every voxel is contracted into the peak it climbs to:
     ``count(t) = peaks at or above t - edges of the contracted forest at or above t``.
     Equal values enter together because counts are read only where the value changes.
 
-    With ``touching``, one more node s, higher than all, is joined to each of those voxels with the voxel's own
-    rank. The component of s then swallows just the components that touch, so these are ``count(t)`` less the
-    components without s: ``forest edges with s at or above t - forest edges without s at or above t``.
+    With ``touching``, one more node s, higher than all, is joined to each of those voxels with the voxel's
+    own rank. The component of s then swallows just the components that touch, so these are ``count(t)`` less
+    the components without s: ``forest edges with s at or above t - forest edges without s at or above t``.
     The upward edges stay valid, for the edge to s weighs what the voxel's other upward edges weigh, and the
     forest with s lies within the forest without s and the edges to s.
 

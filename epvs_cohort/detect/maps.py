@@ -17,6 +17,7 @@ from epvs_cohort.records import Detection, Lesion, Prediction, PreparedVolume
 #: How far, in native voxels, a lesion too small for the native grid may be moved to find a free voxel.
 _SEARCH_VOXELS = 3
 
+_Box = tuple[slice, slice, slice]
 _Number = TypeVar("_Number", np.float32, np.uint16)
 
 
@@ -51,7 +52,7 @@ def native_maps(
     return _nifti(heat_map, volume.native.affine), _nifti(labels, volume.native.affine)
 
 
-def _native_box(volume: PreparedVolume) -> tuple[slice, slice, slice] | None:
+def _native_box(volume: PreparedVolume) -> _Box | None:
     """Native voxels that the prepared grid covers; None where it lies outside the scan."""
     ends = [(-0.5, size - 0.5) for size in volume.labels.shape]
     corners = np.array(list(itertools.product(*ends)))
