@@ -16,7 +16,7 @@ WORKDIR /opt/epvs-cohort
 # torch first: it is by far the largest layer and changes least.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints.txt ./
-RUN pip install --index-url "${TORCH_INDEX}" --constraint constraints.txt torch
+RUN pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt torch
 
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY pipelines ./pipelines
