@@ -1,0 +1,1 @@
+"""Commands: one file each; nothing below knows a terminal."""

@@ -1,0 +1,54 @@
+"""The Python side of the commands: the same work, the same checks, pandas at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from epvs_cohort.cohort.run import RunRequest, Watcher, execute, make_ready
+from epvs_cohort.data.cohort_tables import Cohort
+from epvs_cohort.data.parts import OutputPaths
+from epvs_cohort.data.store import PreparedStore
+from epvs_cohort.report.figures import write_figures
+
+
+def run_cohort(request: RunRequest, *, figures: bool = False, watch: Watcher | None = None) -> Cohort:
+    """Count a cohort, as ``epvs-cohort run`` does.
+
+    Starts local processes unless ``request.cluster`` names a scheduler, so a script must call it under
+    ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    request : RunRequest
+        Scans, output, protocol and the rest.
+    figures : bool
+        Write one PNG a scan beside the output.
+    watch : callable, optional
+        Called with the progress and lines of text.
+
+    Returns
+    -------
+    Cohort
+        The three tables as DataFrames.
+
+    Raises
+    ------
+    UsageError, ConfigError
+        SCANS, output, protocol or model cannot be used.
+    StoppedError
+        The run stopped early; the same call goes on.
+    """
+    ready = make_ready(request)
+    cohort = execute(ready, watch) if watch is not None else execute(ready)
+    if figures:
+        draw_figures(cohort, ready.paths, ready.order.prepare.store)
+    return cohort
+
+
+def draw_figures(cohort: Cohort, paths: OutputPaths, store: Path) -> list[Path]:
+    """Write the pictures of every counted scan as PNG files; return their paths."""
+    prepared = PreparedStore(store)
+    counted = cohort.scans[cohort.scans["status"] != "failed"]
+    return [
+        path for key in counted["scan"] for path in write_figures(paths.figures, key, prepared.pictures(key))
+    ]

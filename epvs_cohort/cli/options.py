@@ -1,0 +1,65 @@
+"""Options that several commands share, and how they become settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from epvs_cohort.cluster_settings import load_cluster
+from epvs_cohort.cohort.cluster import ClusterChoice
+from epvs_cohort.data.discover import DiscoverOptions
+from epvs_cohort.errors import UsageError
+
+Scans = Annotated[
+    Path, typer.Argument(help="Folder, BIDS data set, CSV/TSV manifest, single file or DICOM folder.")
+]
+ProtocolName = Annotated[str, typer.Option("--protocol", metavar="NAME|FILE", help="Study settings.")]
+NProcs = Annotated[
+    int | None, typer.Option("--n-procs", min=1, help="Scans prepared at the same time (default: one a core).")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--participant-label", help="Only this subject, with or without sub-; repeatable."),
+]
+Include = Annotated[str | None, typer.Option("--include", metavar="GLOB", help="Only relative paths that match.")]
+Suffixes = Annotated[
+    list[str] | None, typer.Option("--suffix", help="Only these BIDS suffixes (PDw, T2w ...); repeatable.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N scans, by key.")]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="An existing Dask cluster.")
+]
+ClusterFile = Annotated[
+    str | None, typer.Option("--cluster", metavar="NAME|FILE", help="Settings of the local processes.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do everything again, whatever is there.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Hash every input again instead of trusting its mtime.")]
+
+DEFAULT_PROTOCOL = "rotterdam-basal-ganglia"
+
+
+def discover_options(
+    labels: list[str] | None, include: str | None, suffixes: list[str] | None, limit: int | None
+) -> DiscoverOptions:
+    """Which scans of SCANS are asked for."""
+    return DiscoverOptions(
+        suffixes=tuple(suffixes or ()), participant_labels=tuple(labels or ()), include=include, limit=limit
+    )
+
+
+def cluster_choice(
+    n_procs: int | None, device: str, scheduler: str | None, cluster: str | None
+) -> ClusterChoice:
+    """Where to compute.
+
+    Raises
+    ------
+    UsageError
+        A scheduler and settings of local processes at once.
+    """
+    if scheduler is not None and (n_procs is not None or cluster is not None):
+        raise UsageError("--scheduler names a cluster that is there; --n-procs and --cluster start a local one")
+    settings = load_cluster(cluster) if cluster is not None else None
+    return ClusterChoice(n_procs, device, scheduler, settings)

@@ -1,0 +1,169 @@
+"""The Dask cluster of a run: local processes bound to loopback, or one that is already there.
+
+Workers declare what they are for: ``prepare`` (one slot each), and for prediction ``GPU`` or, without one, ``infer``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from epvs_cohort.cluster_settings import ClusterSettings
+from epvs_cohort.errors import UsageError
+from epvs_cohort.model.device import gpu_count
+
+_log = logging.getLogger(__name__)
+
+_LOOPBACK = "127.0.0.1"
+
+#: Seconds to wait for a scheduler or for the first worker.
+CONNECT_SECONDS = 60
+
+#: Scans of one prediction task: several fill a GPU; on a CPU they run one by one anyway, so few lose least.
+BATCH = {"cuda": 8, "cpu": 2}
+
+
+@dataclass(frozen=True)
+class ClusterChoice:
+    """Where a run computes.
+
+    Attributes
+    ----------
+    n_procs : int or None
+        Local preparation processes; None takes the cluster file's number, else one a core.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    scheduler : str or None
+        Address of an existing Dask scheduler; then no local process is started.
+    settings : ClusterSettings or None
+        A file of ``pipelines/clusters``.
+    """
+
+    n_procs: int | None = None
+    device: str = "auto"
+    scheduler: str | None = None
+    settings: ClusterSettings | None = None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A connected cluster: how many preparations fit at once and what predicts."""
+
+    client: Client
+    slots: int
+    infer_resource: str
+    device: str
+
+    @property
+    def batch(self) -> int:
+        """Scans of one prediction task."""
+        return BATCH[self.device]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def connect(choice: ClusterChoice) -> Iterator[Crew]:
+    """Start or join a cluster for the length of the block.
+
+    Raises
+    ------
+    UsageError
+        No scheduler at the address, no worker that prepares or predicts, or no GPU where one is asked for.
+    """
+    # One loss names the scans that were on the worker; the engine itself decides who is tried again.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.work-stealing": False}):
+        if choice.scheduler is not None:
+            with _existing(choice) as crew:
+                yield crew
+        else:
+            with _local(choice) as crew:
+                yield crew
+
+
+@contextlib.contextmanager
+def _existing(choice: ClusterChoice) -> Iterator[Crew]:
+    try:
+        client = Client(choice.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(f"--scheduler {choice.scheduler}: no Dask scheduler answers there: {error}") from error
+    with client:
+        workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        totals: dict[str, float] = {}
+        for worker in workers.values():
+            for name, amount in worker["resources"].items():
+                totals[name] = totals.get(name, 0.0) + amount
+        resource = "GPU" if totals.get("GPU") and choice.device != "cpu" else "infer"
+        if not totals.get("prepare") or not totals.get(resource):
+            raise UsageError(
+                f"--scheduler {choice.scheduler}: {len(workers)} workers with resources {totals or 'none'}; "
+                "needed are 'prepare' and one of 'GPU', 'infer'",
+                hint='start workers with: dask worker ADDRESS --nthreads 1 --resources "prepare=1,infer=1"',
+            )
+        if choice.device == "cuda" and resource != "GPU":
+            raise UsageError(f"--device cuda: no worker of {choice.scheduler} declares the resource GPU")
+        yield Crew(client, int(totals["prepare"]), resource, "cuda" if resource == "GPU" else "cpu")
+
+
+@contextlib.contextmanager
+def _local(choice: ClusterChoice) -> Iterator[Crew]:
+    settings = choice.settings or ClusterSettings(name="local")
+    n_procs = choice.n_procs or settings.n_procs or usable_cores()
+    gpus = 0 if choice.device == "cpu" else gpu_count()
+    if choice.device == "auto" and settings.gpus is not None:
+        gpus = min(gpus, settings.gpus)
+    if choice.device == "cuda" and gpus == 0:
+        raise UsageError("--device cuda: no usable GPU was found on this machine", hint="use --device auto")
+    folder = tempfile.mkdtemp(prefix="epvs-cohort-")
+    cluster = SpecCluster(
+        workers=_workers(n_procs, gpus, settings, Path(folder)),
+        scheduler={
+            "cls": Scheduler,
+            "options": {"host": _LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": f"{_LOOPBACK}:0"},
+        },
+        silence_logs=logging.ERROR,
+    )
+    try:
+        with cluster, Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False) as client:
+            _log.info("dashboard: %s", client.dashboard_link)
+            yield Crew(client, n_procs, "GPU" if gpus else "infer", "cuda" if gpus else "cpu")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _workers(n_procs: int, gpus: int, settings: ClusterSettings, folder: Path) -> dict[str, Any]:
+    threads = str(settings.threads)
+    limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+    environment = dict.fromkeys(limits, threads)
+    common = {
+        "host": _LOOPBACK,
+        "nthreads": 1,
+        "dashboard_address": f"{_LOOPBACK}:0",
+        "local_directory": str(folder),
+        "silence_logs": logging.ERROR,
+    }
+    memory = settings.memory_limit
+    share = memory if memory != "auto" else 1.0 / (n_procs + gpus)
+    workers: dict[str, Any] = {}
+    for number in range(n_procs):
+        resources = {"prepare": 1.0} if gpus else {"prepare": 1.0, "infer": 1.0}
+        options = {**common, "memory_limit": share, "resources": resources, "env": environment}
+        workers[f"cpu-{number}"] = {"cls": Nanny, "options": options}
+    for number in range(gpus):
+        visible = {**environment, "CUDA_VISIBLE_DEVICES": str(number)}
+        options = {**common, "memory_limit": share, "resources": {"GPU": 1.0}, "env": visible}
+        workers[f"gpu-{number}"] = {"cls": Nanny, "options": options}
+    return workers

@@ -1,0 +1,131 @@
+"""One task: a batch of prepared volumes becomes rows of results."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+
+from epvs_cohort.cohort.order import RunOrder
+from epvs_cohort.cohort.prepare_task import make
+from epvs_cohort.cohort.rows import Counted, Row, counted_row
+from epvs_cohort.data.files import whole_file
+from epvs_cohort.data.pictures import lesion_pictures
+from epvs_cohort.data.store import PreparedStore, Stored, folder_name
+from epvs_cohort.detect.lesions import detect, heat_volume
+from epvs_cohort.detect.maps import native_maps
+from epvs_cohort.detect.score import ScoreSettings
+from epvs_cohort.errors import EpvsError, ModelError, PredictionError, StoreError
+from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.model.predict import Predictor
+from epvs_cohort.records import Prediction, Scan
+
+MAP_ENDINGS = ("_heatmap.nii.gz", "_lesions.nii.gz")
+
+
+@functools.lru_cache(maxsize=2)
+def _predictor(model_dir: str, model_id: str, device: str) -> tuple[Predictor, Any]:
+    bundle = load_bundle(model_dir)
+    if bundle.model_id != model_id:
+        raise ModelError(f"{model_dir}: holds model {bundle.model_id}, the run was started with {model_id}")
+    return Predictor(bundle, "cuda" if device == "cuda" else "cpu", threads=1), bundle.card
+
+
+def infer(scans: Sequence[Scan], order: RunOrder) -> list[Row | EpvsError]:
+    """Predict and detect a batch of prepared scans; an error stands in the place of its scan's row."""
+    store = PreparedStore(order.prepare.store)
+    stored: dict[str, Stored | EpvsError] = {scan.key: _load(store, scan, order) for scan in scans}
+    usable = {key: item for key, item in stored.items() if isinstance(item, Stored)}
+    predictions = _predict(store, usable, order)
+    rows: list[Row | EpvsError] = []
+    for scan in scans:
+        item = stored[scan.key]
+        answer = item if isinstance(item, EpvsError) else predictions[scan.key]
+        if isinstance(answer, EpvsError) or isinstance(item, EpvsError):
+            rows.append(answer if isinstance(answer, EpvsError) else PredictionError(f"{scan.path}: no answer"))
+            continue
+        try:
+            rows.append(_finish(store, item, answer, order))
+        except EpvsError as error:
+            rows.append(error)
+    return rows
+
+
+def _load(store: PreparedStore, scan: Scan, order: RunOrder) -> Stored | EpvsError:
+    try:
+        return store.load(scan.key)
+    except StoreError:
+        # Flipped bytes or a folder that vanished: the input is still there, so the volume is made again.
+        try:
+            make(scan, order.prepare)
+            return store.load(scan.key)
+        except EpvsError as error:
+            return error
+
+
+def _predict(
+    store: PreparedStore, stored: Mapping[str, Stored], order: RunOrder
+) -> dict[str, tuple[Prediction, float] | EpvsError]:
+    """Predictions with their seconds: kept ones where volume and model are the same, else new ones."""
+    done: dict[str, tuple[Prediction, float] | EpvsError] = {}
+    if not order.prepare.anew:
+        for key, item in stored.items():
+            kept = store.load_heat(key, order.infer.model_id, item.checksum)
+            if kept is not None and kept.heat.shape[0] == int(item.volume.mask.sum()):
+                done[key] = (kept, 0.0)
+    missing = [key for key in stored if key not in done]
+    if missing:
+        began = time.perf_counter()
+        predictor, _ = _predictor(order.infer.model_dir, order.infer.model_id, order.infer.device)
+        answers = predictor.predict([stored[key].volume for key in missing])
+        seconds = (time.perf_counter() - began) / len(missing)
+        for key, answer in zip(missing, answers, strict=True):
+            if isinstance(answer, Prediction):
+                store.save_heat(answer, stored[key].checksum)
+                done[key] = (answer, seconds)
+            else:
+                done[key] = answer
+    return done
+
+
+def score_settings(order: RunOrder) -> ScoreSettings:
+    """Score that is thresholded: the protocol's method with the bundle's weight and scale."""
+    card = _predictor(order.infer.model_dir, order.infer.model_id, order.infer.device)[1]
+    method = order.prepare.protocol.detection.method
+    if method == "auto":
+        method = "f" if card.score is not None else "e"
+    if card.score is None:
+        return ScoreSettings(method="e", heat_scale=1.0, weight=0.0)
+    return ScoreSettings(method=method, heat_scale=card.score.heat_scale, weight=card.score.weight)
+
+
+def _finish(store: PreparedStore, item: Stored, answer: tuple[Prediction, float], order: RunOrder) -> Row:
+    began = time.perf_counter()
+    prediction, seconds = answer
+    volume, protocol = item.volume, order.prepare.protocol
+    detection = detect(volume, prediction, protocol.detection, protocol.count_target, score_settings(order))
+    store.add_pictures(volume.key, lesion_pictures(volume, heat_volume(volume, prediction), detection))
+    if order.infer.maps is not None:
+        images = native_maps(volume, prediction, detection)
+        for path, image in zip(map_paths(order.infer.maps, volume.key), images, strict=True):
+            _save(image, path)
+    return counted_row(Counted(item, prediction, detection, seconds + time.perf_counter() - began), order)
+
+
+def map_paths(folder: Path, key: str) -> tuple[Path, Path]:
+    """Files of the heatmap and the lesion labels of a scan."""
+    heat, lesions = (folder / f"{folder_name(key)}{ending}" for ending in MAP_ENDINGS)
+    return heat, lesions
+
+
+def _save(image: nib.Nifti1Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        # nibabel takes the format from the name.
+        named = temporary.with_name(temporary.name + ".nii.gz")
+        nib.save(image, named)
+        named.rename(temporary)

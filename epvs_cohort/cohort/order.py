@@ -1,0 +1,105 @@
+"""What every task of a run must know besides its scan: small, frozen, sent over the Dask network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from epvs_cohort.data.atlas import load_atlas
+from epvs_cohort.data.identity import FileState
+from epvs_cohort.prepare.scan import PREPARE_VERSION
+from epvs_cohort.protocol import Protocol, digest
+from epvs_cohort.records import Scan
+
+#: Raised when detection or a column changes its meaning, so that earlier rows are made again.
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PrepareOrder:
+    """Settings of the preparation and where it is kept.
+
+    Attributes
+    ----------
+    verify : bool
+        Hash every input again instead of trusting size, mtime and inode.
+    anew : bool
+        Prepare, predict and detect again whatever is there.
+    """
+
+    protocol: Protocol
+    store: Path
+    verify: bool = False
+    anew: bool = False
+
+    @property
+    def prepare_id(self) -> str:
+        """Hash of all that a prepared volume depends on, the input apart."""
+        return digest(
+            {
+                "settings": self.protocol.prepare_id,
+                "version": PREPARE_VERSION,
+                "atlas": load_atlas().atlas_id,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class InferOrder:
+    """Settings of prediction and detection.
+
+    Attributes
+    ----------
+    model_dir : str
+        Folder of the bundle, as the workers see it.
+    maps : Path or None
+        Folder for heatmaps and lesion labels in native space.
+    """
+
+    model_dir: str
+    model_id: str
+    device: str
+    maps: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunOrder:
+    """Both halves of the work on a scan."""
+
+    prepare: PrepareOrder
+    infer: InferOrder
+
+    @property
+    def plan_id(self) -> str:
+        """Hash of all that a committed row depends on, the input apart."""
+        return digest(
+            {
+                "prepare": self.prepare.prepare_id,
+                "model": self.infer.model_id,
+                "detect": self.prepare.protocol.detect_id,
+                "version": RESULT_VERSION,
+            }
+        )
+
+
+def side_files(scan: Scan) -> Iterator[tuple[str, Path]]:
+    """Name and path of each side file that a scan brings."""
+    for name in ("aseg", "aseg_to_scan", "mask"):
+        path = getattr(scan, name)
+        if path is not None:
+            yield name, path
+
+
+def state_of(scan: Scan) -> str:
+    """Size, mtime and inode of a scan's files, and its AC slice, as JSON: equal text means unchanged.
+
+    Raises
+    ------
+    OSError
+        A file is missing.
+    """
+    state: dict[str, object] = {"scan": str(FileState.of(scan.path)), "ac_slice": scan.ac_slice}
+    state.update({name: str(FileState.of(path)) for name, path in side_files(scan)})
+    return json.dumps(state, sort_keys=True)

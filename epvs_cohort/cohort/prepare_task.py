@@ -1,0 +1,81 @@
+"""One task: a scan becomes a prepared volume in the store, or the one that is there still holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from epvs_cohort.cohort.order import PrepareOrder, side_files, state_of
+from epvs_cohort.data.identity import sha256_of
+from epvs_cohort.data.images import read_image
+from epvs_cohort.data.store import PreparedStore, Provenance
+from epvs_cohort.errors import UnreadableError
+from epvs_cohort.prepare.scan import prepare_scan
+from epvs_cohort.protocol import digest
+from epvs_cohort.records import PreparedRef, Scan
+
+
+def prepare(scan: Scan, order: PrepareOrder) -> PreparedRef:
+    """Prepare a scan unless the store holds it, made from the same bytes under the same settings.
+
+    Raises
+    ------
+    ScanError
+        The scan cannot be read, registered or outlined.
+    """
+    store = PreparedStore(order.store)
+    known = store.provenance(scan.key)
+    wanted = _provenance(scan, order, known)
+    if known is not None and not order.anew and known.fingerprint == wanted.fingerprint:
+        if known != wanted:
+            store.restate(scan.key, wanted)
+        return _ref(store, scan, wanted, reused=True)
+    return make(scan, order, wanted)
+
+
+def make(scan: Scan, order: PrepareOrder, provenance: Provenance | None = None) -> PreparedRef:
+    """Prepare a scan and store it in place of whatever is there."""
+    store = PreparedStore(order.store)
+    wanted = provenance or _provenance(scan, order, None)
+    began = time.perf_counter()
+    image = read_image(scan.path, order.protocol.input)
+    volume = prepare_scan(scan, image, order.protocol)
+    made = replace(wanted, seconds=time.perf_counter() - began)
+    store.save(volume, made)
+    return _ref(store, scan, made, reused=False)
+
+
+def _ref(store: PreparedStore, scan: Scan, made: Provenance, *, reused: bool) -> PreparedRef:
+    return PreparedRef(
+        key=scan.key,
+        path=store.folder(scan.key),
+        fingerprint=made.fingerprint,
+        input_sha256=made.input_sha256,
+        seconds=made.seconds,
+        reused=reused,
+    )
+
+
+def _provenance(scan: Scan, order: PrepareOrder, known: Provenance | None) -> Provenance:
+    try:
+        state = state_of(scan)
+        if known is not None and known.input_state == state and not order.verify:
+            input_sha256, sides = known.input_sha256, known.side_sha256
+        else:
+            input_sha256 = sha256_of(scan.path)
+            sides = {name: sha256_of(path) for name, path in side_files(scan)}
+    except FileNotFoundError as error:
+        raise UnreadableError(f"{error.filename}: there is no such file") from error
+    except OSError as error:
+        raise UnreadableError(f"{scan.path}: cannot be read: {error.strerror}") from error
+    prepare_id = order.prepare_id
+    made_from = {"prepare": prepare_id, "input": input_sha256, "sides": sides, "ac_slice": scan.ac_slice}
+    return Provenance(
+        fingerprint=digest(made_from),
+        prepare_id=prepare_id,
+        input_path=str(scan.path),
+        input_state=state,
+        input_sha256=input_sha256,
+        side_sha256=sides,
+        seconds=known.seconds if known is not None else 0.0,
+    )

@@ -1,0 +1,64 @@
+"""What runs on the workers. The one place where any error becomes an outcome of its scan."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+
+from epvs_cohort.cohort.infer_task import infer
+from epvs_cohort.cohort.order import PrepareOrder, RunOrder
+from epvs_cohort.cohort.prepare_task import prepare
+from epvs_cohort.cohort.rows import Row
+from epvs_cohort.errors import EpvsError
+from epvs_cohort.records import Failure, PreparedRef, Scan
+
+_log = logging.getLogger(__name__)
+
+#: Kinds of failure that concern the machine, not the scan: the run stops and goes on when there is room.
+MACHINE_KINDS = frozenset({"disk_full"})
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def failure_of(scan: Scan, stage: str, error: Exception, seconds: float) -> Failure:
+    """Describe an error as the failure of a scan."""
+    if isinstance(error, EpvsError):
+        kind, message, hint = error.kind, error.message, error.hint
+    elif isinstance(error, MemoryError):
+        kind, message, hint = "out_of_memory", f"{scan.path}: not enough memory", "give each worker more memory"
+    elif isinstance(error, OSError) and error.errno in _FULL:
+        kind, message = "disk_full", f"{error.filename or scan.path}: no space left on the device"
+        hint = "make room and start again: it goes on where it stopped"
+    else:
+        _log.error("%s: %s", scan.key, traceback.format_exc())
+        kind, message = "bug", f"{scan.path}: {type(error).__name__}: {error}"
+        hint = "please report this with the log"
+    return Failure(scan.key, stage, kind, message, hint, seconds)
+
+
+def prepare_task(scan: Scan, order: PrepareOrder) -> PreparedRef | Failure:
+    """Prepare one scan; never raises."""
+    began = time.perf_counter()
+    try:
+        return prepare(scan, order)
+    except Exception as error:
+        return failure_of(scan, "prepare", error, time.perf_counter() - began)
+
+
+def infer_task(scans: Sequence[Scan], order: RunOrder) -> list[Row | Failure]:
+    """Predict and detect a batch; never raises. If the batch breaks as a whole its scans are tried one by one."""
+    began = time.perf_counter()
+    try:
+        answers: list[Row | EpvsError] = infer(scans, order)
+    except Exception as error:
+        if len(scans) == 1:
+            return [failure_of(scans[0], "infer", error, time.perf_counter() - began)]
+        return [outcome for scan in scans for outcome in infer_task([scan], order)]
+    seconds = (time.perf_counter() - began) / max(len(scans), 1)
+    return [
+        failure_of(scan, "infer", answer, seconds) if isinstance(answer, EpvsError) else answer
+        for scan, answer in zip(scans, answers, strict=True)
+    ]

@@ -1,0 +1,261 @@
+"""The prepared store: one folder a scan, at most five files, made once and read by counting and training alike.
+
+==================  ==========================================================================
+``volume.nii``      intensities, scaled uint16, uncompressed; opens over the scan in any viewer
+``labels.nii``      region labels, uint8 (0 outside the mask, 255 in the mask but in no region)
+``prepared.json``   fingerprint, transforms, quality measures, checksums
+``heat.safetensors``  heatmap within the mask, float32, and the real-valued count
+``pictures.zip``    the small pictures that a report shows
+==================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from epvs_cohort.data import nifti
+from epvs_cohort.data.files import temporary_beside, write_whole
+from epvs_cohort.errors import StoreError
+from epvs_cohort.geometry import FloatArray, Grid
+from epvs_cohort.records import (
+    AcquisitionFacts,
+    AcSlice,
+    MniMap,
+    Prediction,
+    PreparedVolume,
+    QcValue,
+)
+
+STORE_VERSION = 1
+VOLUME, LABELS, SIDECAR = "volume.nii", "labels.nii", "prepared.json"
+HEAT, PICTURES = "heat.safetensors", "pictures.zip"
+_SCALE = 65535
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a prepared volume was made from: enough to know whether it must be made again."""
+
+    fingerprint: str
+    prepare_id: str
+    input_path: str
+    input_state: str
+    input_sha256: str
+    side_sha256: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A prepared volume read back, with its provenance."""
+
+    volume: PreparedVolume
+    provenance: Provenance
+    checksum: str
+
+
+def folder_name(key: str) -> str:
+    """Folder of a key: legal on any file system, unique by a hash of the key.
+
+    >>> folder_name("sub-0001_PDw")[:13]
+    'sub-0001_PDw-'
+    """
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", key)[:80].strip(".") or "scan"
+    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+
+
+class PreparedStore:
+    """A folder of prepared volumes.
+
+    Parameters
+    ----------
+    root : Path
+        Made when the first volume is saved.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, key: str) -> Path:
+        """Folder of one scan, whether it exists or not."""
+        return self.root / folder_name(key)
+
+    def provenance(self, key: str) -> Provenance | None:
+        """Provenance of a stored volume, None where there is none that can be read."""
+        try:
+            sidecar = json.loads((self.folder(key) / SIDECAR).read_bytes())
+            if sidecar["store_version"] != STORE_VERSION or sidecar["key"] != key:
+                return None
+            return Provenance(**sidecar["provenance"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(self, volume: PreparedVolume, provenance: Provenance) -> Path:
+        """Store a volume in place of an earlier one; a crash leaves the old one, the new one, or none."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        final = self.folder(volume.key)
+        fresh = temporary_beside(final)
+        fresh.mkdir()
+        try:
+            self._fill(fresh, volume, provenance)
+            if final.exists():
+                stale = temporary_beside(final)
+                os.rename(final, stale)
+                shutil.rmtree(stale, ignore_errors=True)
+            os.rename(fresh, final)
+        finally:
+            if fresh.exists():
+                shutil.rmtree(fresh, ignore_errors=True)
+        return final
+
+    def _fill(self, folder: Path, volume: PreparedVolume, provenance: Provenance) -> None:
+        stored = np.rint(np.clip(volume.intensities, 0.0, 1.0) * _SCALE).astype(np.uint16)
+        blobs = {
+            VOLUME: nifti.encode(stored, volume.native_from_grid, slope=1.0 / _SCALE),
+            LABELS: nifti.encode(volume.labels, volume.native_from_grid),
+        }
+        sidecar = _sidecar(volume, provenance)
+        sidecar["sha256"] = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
+        blobs[SIDECAR] = json.dumps(sidecar, indent=1, allow_nan=False).encode()
+        blobs[PICTURES] = _zip(volume.pictures)
+        for name, blob in blobs.items():
+            (folder / name).write_bytes(blob)
+
+    def restate(self, key: str, provenance: Provenance) -> None:
+        """Replace the provenance of a stored volume whose input was touched but holds the same bytes."""
+        path = self.folder(key) / SIDECAR
+        sidecar = json.loads(path.read_bytes())
+        sidecar["provenance"] = asdict(provenance)
+        write_whole(path, json.dumps(sidecar, indent=1, allow_nan=False).encode())
+
+    def load(self, key: str) -> Stored:
+        """Read a volume back, its checksums verified.
+
+        Raises
+        ------
+        StoreError
+            It is missing, damaged, or of another version of this program.
+        """
+        folder = self.folder(key)
+        try:
+            sidecar = json.loads((folder / SIDECAR).read_bytes())
+            blobs = {name: (folder / name).read_bytes() for name in (VOLUME, LABELS)}
+            for name, blob in blobs.items():
+                if hashlib.sha256(blob).hexdigest() != sidecar["sha256"][name]:
+                    raise StoreError(f"{folder / name}: the bytes do not match the checksum")
+            volume = _volume(sidecar, blobs)
+            provenance = Provenance(**sidecar["provenance"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{folder}: no readable prepared volume: {error}") from error
+        return Stored(volume, provenance, sidecar["sha256"][VOLUME])
+
+    def save_heat(self, prediction: Prediction, checksum: str) -> None:
+        """Keep heatmap and count of a volume, bound to the volume's checksum and the model."""
+        facts = {"model_id": prediction.model_id, "volume": checksum, "count": repr(prediction.count)}
+        blob = save({"heat": np.ascontiguousarray(prediction.heat)}, metadata=facts)
+        write_whole(self.folder(prediction.key) / HEAT, blob)
+
+    def load_heat(self, key: str, model_id: str, checksum: str) -> Prediction | None:
+        """Heatmap and count kept for this model and volume; None where there are none or they are damaged."""
+        try:
+            with safe_open(self.folder(key) / HEAT, framework="numpy") as file:
+                facts = file.metadata() or {}
+                if facts.get("model_id") != model_id or facts.get("volume") != checksum:
+                    return None
+                return Prediction(key, float(facts["count"]), file.get_tensor("heat"), model_id)
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+
+    def add_pictures(self, key: str, pictures: Mapping[str, bytes]) -> None:
+        """Add pictures to those stored with the volume, in place of any of the same name."""
+        merged = {**self.pictures(key), **pictures}
+        write_whole(self.folder(key) / PICTURES, _zip(merged))
+
+    def pictures(self, key: str) -> dict[str, bytes]:
+        """File name to encoded picture; empty where there are none."""
+        try:
+            with zipfile.ZipFile(self.folder(key) / PICTURES) as archive:
+                return {name: archive.read(name) for name in archive.namelist()}
+        except (OSError, zipfile.BadZipFile):
+            return {}
+
+
+def _zip(pictures: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(pictures):
+            archive.writestr(zipfile.ZipInfo(name), pictures[name])
+    return buffer.getvalue()
+
+
+def _sidecar(volume: PreparedVolume, provenance: Provenance) -> dict[str, Any]:
+    return {
+        "store_version": STORE_VERSION,
+        "key": volume.key,
+        "provenance": asdict(provenance),
+        "shape": list(volume.intensities.shape),
+        "regions": {str(label): name for label, name in volume.regions.items()},
+        "native_from_grid": volume.native_from_grid.tolist(),
+        "rigid_from_native": volume.rigid_from_native.tolist(),
+        "native": {"shape": list(volume.native.shape), "affine": volume.native.affine.tolist()},
+        "mni": {
+            "mni_from_grid": volume.mni.mni_from_grid.tolist(),
+            "offsets_mm": np.round(volume.mni.offsets_mm, 3).tolist(),
+        },
+        "ac_slice": None if volume.ac is None else asdict(volume.ac),
+        "quality": [_known(item) for item in volume.quality],
+        "facts": asdict(volume.facts),
+        "notes": list(volume.notes),
+    }
+
+
+def _known(item: QcValue) -> dict[str, Any]:
+    value = item.value if item.value is None or math.isfinite(item.value) else None
+    return {"measure": item.measure, "value": value, "unit": item.unit}
+
+
+def _matrix(value: object) -> FloatArray:
+    matrix = np.asarray(value, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        raise ValueError(f"a 4x4 matrix was expected, found shape {matrix.shape}")
+    return matrix
+
+
+def _volume(sidecar: dict[str, Any], blobs: Mapping[str, bytes]) -> PreparedVolume:
+    shape = tuple(int(n) for n in sidecar["shape"])
+    if len(shape) != 3:
+        raise ValueError(f"shape {shape} is not three numbers")
+    intensities = nifti.decode(blobs[VOLUME], shape, np.uint16).astype(np.float32)
+    intensities *= np.float32(1.0 / _SCALE)
+    native = sidecar["native"]
+    i, j, k = (int(n) for n in native["shape"])
+    offsets = np.asarray(sidecar["mni"]["offsets_mm"], dtype=np.float64)
+    return PreparedVolume(
+        key=str(sidecar["key"]),
+        intensities=intensities,
+        labels=nifti.decode(blobs[LABELS], shape, np.uint8).astype(np.uint8),
+        regions={int(label): str(name) for label, name in sidecar["regions"].items()},
+        native_from_grid=_matrix(sidecar["native_from_grid"]),
+        rigid_from_native=_matrix(sidecar["rigid_from_native"]),
+        mni=MniMap(_matrix(sidecar["mni"]["mni_from_grid"]), offsets, shape),
+        native=Grid((i, j, k), _matrix(native["affine"])),
+        ac=None if sidecar["ac_slice"] is None else AcSlice(**sidecar["ac_slice"]),
+        quality=tuple(QcValue(**item) for item in sidecar["quality"]),
+        facts=AcquisitionFacts(**sidecar["facts"]),
+        notes=tuple(sidecar["notes"]),
+    )
