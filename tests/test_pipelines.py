@@ -11,10 +11,12 @@ import pytest
 from epvs_cohort.cluster_settings import ClusterSettings, load_cluster
 from epvs_cohort.errors import ProtocolError
 from epvs_cohort.protocol import Protocol, load_protocol, pipelines_dir
+from epvs_cohort.train.recipe import Recipe, load_recipe
 
-LOADERS: dict[str, Callable[[str], Protocol | ClusterSettings]] = {
+LOADERS: dict[str, Callable[[str], Protocol | ClusterSettings | Recipe]] = {
     "protocols": load_protocol,
     "clusters": load_cluster,
+    "recipes": load_recipe,
 }
 FILES = [(kind, path) for kind in LOADERS for path in sorted((pipelines_dir() / kind).glob("*.toml"))]
 
