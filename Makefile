@@ -12,6 +12,22 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install $(PIP_FLAGS) --constraint constraints.txt
 
+# What the demo tells besides the summary of the run: the heads of all three tables, and where to look.
+define TELL
+import sys, pathlib, pandas, epvs_cohort
+from epvs_cohort.data.parts import OutputPaths
+from epvs_cohort.data.store import folder_name
+pandas.set_option("display.width", 120)
+counts = pathlib.Path(sys.argv[1])
+cohort = epvs_cohort.read_cohort(counts)
+for name in ("scans", "lesions", "qc"):
+    print(f"\n{name}: the first rows", getattr(cohort, name).head().to_string(max_cols=10), sep="\n")
+for scan in cohort.lesions["scan"].mode()[:1]:
+    picture = OutputPaths.of(counts).figures / f"{folder_name(scan)}.png"
+    print(f"\nfound lesions of {scan}, the scan with most of them: {picture.resolve()}")
+endef
+export TELL
+
 .PHONY: demo test lint atlas clean
 .DELETE_ON_ERROR:
 
@@ -32,7 +48,7 @@ $(INSTALLED_TEST): pyproject.toml constraints.txt | $(BIN)/python
 demo: $(INSTALLED)
 	$(BIN)/epvs-cohort simulate $(DEMO)/scans --scans $(DEMO_SCANS) --seed $(DEMO_SEED)
 	$(BIN)/epvs-cohort run $(DEMO)/scans --out $(DEMO)/counts.parquet --figures
-	$(BIN)/epvs-cohort status $(DEMO)/counts.parquet
+	@$(BIN)/python -c "$$TELL" $(DEMO)/counts.parquet
 
 lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check
