@@ -28,7 +28,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from epvs_cohort.data import nifti
+from epvs_cohort.data import stored_nifti
 from epvs_cohort.data.files import temporary_beside, write_whole
 from epvs_cohort.errors import StoreError
 from epvs_cohort.geometry import FloatArray, Grid
@@ -126,8 +126,8 @@ class PreparedStore:
     def _fill(self, folder: Path, volume: PreparedVolume, provenance: Provenance) -> None:
         stored = np.rint(np.clip(volume.intensities, 0.0, 1.0) * _SCALE).astype(np.uint16)
         blobs = {
-            VOLUME: nifti.encode(stored, volume.native_from_grid, slope=1.0 / _SCALE),
-            LABELS: nifti.encode(volume.labels, volume.native_from_grid),
+            VOLUME: stored_nifti.encode(stored, volume.native_from_grid, slope=1.0 / _SCALE),
+            LABELS: stored_nifti.encode(volume.labels, volume.native_from_grid),
         }
         sidecar = _sidecar(volume, provenance)
         sidecar["sha256"] = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
@@ -240,7 +240,7 @@ def _volume(sidecar: dict[str, Any], blobs: Mapping[str, bytes]) -> PreparedVolu
     shape = tuple(int(n) for n in sidecar["shape"])
     if len(shape) != 3:
         raise ValueError(f"shape {shape} is not three numbers")
-    intensities = nifti.decode(blobs[VOLUME], shape, np.uint16).astype(np.float32)
+    intensities = stored_nifti.decode(blobs[VOLUME], shape, np.uint16).astype(np.float32)
     intensities *= np.float32(1.0 / _SCALE)
     native = sidecar["native"]
     i, j, k = (int(n) for n in native["shape"])
@@ -248,7 +248,7 @@ def _volume(sidecar: dict[str, Any], blobs: Mapping[str, bytes]) -> PreparedVolu
     return PreparedVolume(
         key=str(sidecar["key"]),
         intensities=intensities,
-        labels=nifti.decode(blobs[LABELS], shape, np.uint8).astype(np.uint8),
+        labels=stored_nifti.decode(blobs[LABELS], shape, np.uint8).astype(np.uint8),
         regions={int(label): str(name) for label, name in sidecar["regions"].items()},
         native_from_grid=_matrix(sidecar["native_from_grid"]),
         rigid_from_native=_matrix(sidecar["rigid_from_native"]),
