@@ -17,13 +17,16 @@ Scans = Annotated[
 ]
 ProtocolName = Annotated[str, typer.Option("--protocol", metavar="NAME|FILE", help="Study settings.")]
 NProcs = Annotated[
-    int | None, typer.Option("--n-procs", min=1, help="Scans prepared at the same time (default: one a core).")
+    int | None,
+    typer.Option("--n-procs", min=1, help="Scans prepared at the same time (default: one a core)."),
 ]
 Labels = Annotated[
     list[str] | None,
     typer.Option("--participant-label", help="Only this subject, with or without sub-; repeatable."),
 ]
-Include = Annotated[str | None, typer.Option("--include", metavar="GLOB", help="Only relative paths that match.")]
+Include = Annotated[
+    str | None, typer.Option("--include", metavar="GLOB", help="Only relative paths that match.")
+]
 Suffixes = Annotated[
     list[str] | None, typer.Option("--suffix", help="Only these BIDS suffixes (PDw, T2w ...); repeatable.")
 ]
@@ -35,7 +38,9 @@ ClusterFile = Annotated[
     str | None, typer.Option("--cluster", metavar="NAME|FILE", help="Settings of the local processes.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do everything again, whatever is there.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Hash every input again instead of trusting its mtime.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Hash every input again instead of trusting its mtime.")
+]
 
 DEFAULT_PROTOCOL = "rotterdam-basal-ganglia"
 
@@ -60,6 +65,8 @@ def cluster_choice(
         A scheduler and settings of local processes at once.
     """
     if scheduler is not None and (n_procs is not None or cluster is not None):
-        raise UsageError("--scheduler names a cluster that is there; --n-procs and --cluster start a local one")
+        raise UsageError(
+            "--scheduler names a cluster that is there; --n-procs and --cluster start a local one"
+        )
     settings = load_cluster(cluster) if cluster is not None else None
     return ClusterChoice(n_procs, device, scheduler, settings)

@@ -46,5 +46,7 @@ def prepare(
     name_passed_over(errors, report.discovery.passed_over)
     reused = sum(ref.reused for ref in report.refs)
     made = len(report.refs) - reused
-    console.print(Text(f"{made} prepared, {reused} were there already, {len(report.failures)} failed: {store}"))
+    console.print(
+        Text(f"{made} prepared, {reused} were there already, {len(report.failures)} failed: {store}")
+    )
     raise typer.Exit(4 if report.failures else 0)

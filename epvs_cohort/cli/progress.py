@@ -72,7 +72,10 @@ class Live:
             self._console.print(Text(line))
         if self._bar is not None:
             self._show(self._bar, progress)
-        elif time.monotonic() - self._last >= LINE_SECONDS or progress.earlier + progress.done == progress.total:
+        elif (
+            time.monotonic() - self._last >= LINE_SECONDS
+            or progress.earlier + progress.done == progress.total
+        ):
             self._console.print(Text(line_of(progress)))
             self._last = time.monotonic()
 

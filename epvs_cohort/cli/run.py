@@ -30,13 +30,17 @@ def run(
     ] = None,
     method: Annotated[
         Literal["e", "f"] | None,
-        typer.Option("--method", help="e: heatmap alone; f: heatmap plus intensities (default where the model can)."),
+        typer.Option(
+            "--method", help="e: heatmap alone; f: heatmap plus intensities (default where the model can)."
+        ),
     ] = None,
     store: Annotated[
         Path | None, typer.Option("--store", help="Prepared volumes (default: beside the output).")
     ] = None,
     n_procs: options.NProcs = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to predict.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to predict.")
+    ] = "auto",
     participant_label: options.Labels = None,
     include: options.Include = None,
     suffix: options.Suffixes = None,
@@ -47,9 +51,12 @@ def run(
     overwrite: options.Overwrite = False,
     verify: options.Verify = False,
     save_maps: Annotated[
-        bool, typer.Option("--save-maps", help="Heatmap and lesion labels as NIfTI in each scan's native space.")
+        bool,
+        typer.Option("--save-maps", help="Heatmap and lesion labels as NIfTI in each scan's native space."),
     ] = False,
-    figures: Annotated[bool, typer.Option("--figures", help="One PNG a scan: outline, slices, lesions.")] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="One PNG a scan: outline, slices, lesions.")
+    ] = False,
     scheduler: options.Scheduler = None,
     cluster: options.ClusterFile = None,
 ) -> None:
@@ -109,4 +116,6 @@ def _print_plan(console: Console, ready: Prepared) -> None:
     store = ready.order.prepare.store
     there = next(folder for folder in (store, *store.parents) if folder.exists())
     free = shutil.disk_usage(there).free
-    console.print(Text(f"store {store}: needs about {plan.store_bytes / 1e9:.2f} GB, {free / 1e9:.1f} GB are free"))
+    console.print(
+        Text(f"store {store}: needs about {plan.store_bytes / 1e9:.2f} GB, {free / 1e9:.1f} GB are free")
+    )

@@ -18,7 +18,9 @@ model_app = typer.Typer(no_args_is_help=True, help="Look at model bundles.")
 
 @protocol_app.command("show")
 def show_protocol(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Bundled name or TOML file.")] = DEFAULT_PROTOCOL,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Bundled name or TOML file.")
+    ] = DEFAULT_PROTOCOL,
 ) -> None:
     """Print every setting of a protocol, with its hash."""
     protocol = load_protocol(name)

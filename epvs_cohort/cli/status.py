@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -58,21 +59,23 @@ def _head(cohort: Cohort) -> Table:
     table = Table(title=f"first scans (count target: {cohort.about['count_target']})")
     for name in ("scan", "status", "count", "rounded", "left", "right", "AC slice"):
         table.add_column(name, justify="left" if name in ("scan", "status") else "right", overflow="fold")
-    for row in cohort.scans.head(MOST_ROWS).itertuples():
-        cells = (row.count_rounded, row.n_left, row.n_right, row.n_lesions_ac)
-        count = "" if row.status == "failed" else f"{cohort.scans.at[row.Index, 'count']:.2f}"
-        table.add_row(Text(str(row.scan)), str(row.status), count, *("" if v != v else f"{v:.0f}" for v in cells))
+    for row in cohort.scans.head(MOST_ROWS).to_dict("records"):
+        cells = [row[name] for name in ("count_rounded", "n_left", "n_right", "n_lesions_ac")]
+        count = "" if pd.isna(row["count"]) else f"{row['count']:.2f}"
+        numbers = ("" if pd.isna(cell) else f"{cell:.0f}" for cell in cells)
+        table.add_row(Text(row["scan"]), row["status"], count, *numbers)
     return table
 
 
 def _failures(cohort: Cohort) -> list[str]:
     failed = cohort.scans[cohort.scans["status"] == "failed"]
     return [
-        f"{row.scan} ({row.stage}, {row.error_kind}): {row.error_message}" + (f" [{row.hint}]" if row.hint else "")
-        for row in failed.itertuples()
+        f"{row['scan']} ({row['stage']}, {row['error_kind']}): {row['error_message']}"
+        + (f" [{row['hint']}]" if row["hint"] else "")
+        for row in failed.to_dict("records")
     ]
 
 
 def _flags(cohort: Cohort) -> list[str]:
     flagged = cohort.scans[cohort.scans["status"] == "flagged"]
-    return [f"{row.scan}: {'; '.join(row.flags)}" for row in flagged.itertuples()]
+    return [f"{row['scan']}: {'; '.join(row['flags'])}" for row in flagged.to_dict("records")]

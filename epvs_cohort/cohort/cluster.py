@@ -85,7 +85,9 @@ def connect(choice: ClusterChoice) -> Iterator[Crew]:
         No scheduler at the address, no worker that prepares or predicts, or no GPU where one is asked for.
     """
     # One loss names the scans that were on the worker; the engine itself decides who is tried again.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.work-stealing": False}):
+    with dask.config.set(
+        {"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.work-stealing": False}
+    ):
         if choice.scheduler is not None:
             with _existing(choice) as crew:
                 yield crew
@@ -99,7 +101,9 @@ def _existing(choice: ClusterChoice) -> Iterator[Crew]:
     try:
         client = Client(choice.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise UsageError(f"--scheduler {choice.scheduler}: no Dask scheduler answers there: {error}") from error
+        raise UsageError(
+            f"--scheduler {choice.scheduler}: no Dask scheduler answers there: {error}"
+        ) from error
     with client:
         workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
         totals: dict[str, float] = {}
@@ -132,7 +136,12 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
         workers=_workers(n_procs, gpus, settings, Path(folder)),
         scheduler={
             "cls": Scheduler,
-            "options": {"host": _LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": f"{_LOOPBACK}:0"},
+            "options": {
+                "host": _LOOPBACK,
+                "port": 0,
+                "dashboard": True,
+                "dashboard_address": f"{_LOOPBACK}:0",
+            },
         },
         silence_logs=logging.ERROR,
     )
@@ -146,7 +155,12 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
 
 def _workers(n_procs: int, gpus: int, settings: ClusterSettings, folder: Path) -> dict[str, Any]:
     threads = str(settings.threads)
-    limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+    limits = (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+    )
     environment = dict.fromkeys(limits, threads)
     common = {
         "host": _LOOPBACK,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, KilledWorker, as_completed
 
 from epvs_cohort.cohort.cluster import Crew
 from epvs_cohort.cohort.order import PrepareOrder, RunOrder
@@ -62,7 +62,7 @@ class Engine:
     _waiting: deque[Scan] = field(default_factory=deque)
     _ready: deque[Scan] = field(default_factory=deque)
     _aside: dict[str, Scan] = field(default_factory=dict)
-    _flights: dict[Future, _Flight] = field(default_factory=dict)
+    _flights: dict[Any, _Flight] = field(default_factory=dict)
 
     def run(self, scans: Sequence[Scan]) -> Iterator[Finished]:
         """Yield each scan's end as it comes, in no fixed order.
@@ -82,7 +82,7 @@ class Engine:
             yield from self._drain(alone=True)
 
     def _drain(self, *, alone: bool) -> Iterator[Finished]:
-        completed = as_completed()
+        completed: Any = as_completed()
         self._feed(completed)
         while self._flights:
             future = next(completed)
@@ -91,7 +91,7 @@ class Engine:
             future.release()
             self._feed(completed)
 
-    def _feed(self, completed: as_completed) -> None:
+    def _feed(self, completed: Any) -> None:
         preparing = sum(flight.stage == "prepare" for flight in self._flights.values())
         room = READY_BATCHES * self.crew.batch - len(self._ready)
         while self._waiting and preparing < self.crew.slots and room > 0:
@@ -102,7 +102,7 @@ class Engine:
             size = min(self.crew.batch, len(self._ready))
             self._submit(completed, _Flight("infer", tuple(self._ready.popleft() for _ in range(size))))
 
-    def _submit(self, completed: as_completed, flight: _Flight) -> None:
+    def _submit(self, completed: Any, flight: _Flight) -> None:
         client: Client = self.crew.client
         if flight.stage == "prepare":
             arguments: tuple[Any, ...] = (prepare_task, flight.scans[0], self.prepare)
@@ -114,7 +114,7 @@ class Engine:
         self._flights[future] = flight
         completed.add(future)
 
-    def _land(self, future: Future, flight: _Flight, *, alone: bool) -> Iterator[Finished]:
+    def _land(self, future: Any, flight: _Flight, *, alone: bool) -> Iterator[Finished]:
         error = future.exception() if future.status in ("error", "cancelled") else None
         if isinstance(error, KilledWorker):
             for scan in flight.scans:
@@ -125,7 +125,8 @@ class Engine:
             return
         if error is not None or future.status != "finished":
             raise StoppedError(
-                f"the cluster gave up a task: {error or future.status}", hint="start again: it goes on where it stopped"
+                f"the cluster gave up a task: {error or future.status}",
+                hint="start again: it goes on where it stopped",
             )
         answer = future.result()
         if flight.stage == "infer":

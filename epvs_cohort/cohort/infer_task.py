@@ -6,7 +6,6 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 
@@ -18,7 +17,6 @@ from epvs_cohort.data.pictures import lesion_pictures
 from epvs_cohort.data.store import PreparedStore, Stored, folder_name
 from epvs_cohort.detect.lesions import detect, heat_volume
 from epvs_cohort.detect.maps import native_maps
-from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.errors import EpvsError, ModelError, PredictionError, StoreError
 from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.model.predict import Predictor
@@ -28,11 +26,11 @@ MAP_ENDINGS = ("_heatmap.nii.gz", "_lesions.nii.gz")
 
 
 @functools.lru_cache(maxsize=2)
-def _predictor(model_dir: str, model_id: str, device: str) -> tuple[Predictor, Any]:
-    bundle = load_bundle(model_dir)
+def _predictor(model: str, model_id: str, device: str) -> Predictor:
+    bundle = load_bundle(model)
     if bundle.model_id != model_id:
-        raise ModelError(f"{model_dir}: holds model {bundle.model_id}, the run was started with {model_id}")
-    return Predictor(bundle, "cuda" if device == "cuda" else "cpu", threads=1), bundle.card
+        raise ModelError(f"{model}: holds model {bundle.model_id}, the run was started with {model_id}")
+    return Predictor(bundle, "cuda" if device == "cuda" else "cpu", threads=1)
 
 
 def infer(scans: Sequence[Scan], order: RunOrder) -> list[Row | EpvsError]:
@@ -46,7 +44,9 @@ def infer(scans: Sequence[Scan], order: RunOrder) -> list[Row | EpvsError]:
         item = stored[scan.key]
         answer = item if isinstance(item, EpvsError) else predictions[scan.key]
         if isinstance(answer, EpvsError) or isinstance(item, EpvsError):
-            rows.append(answer if isinstance(answer, EpvsError) else PredictionError(f"{scan.path}: no answer"))
+            rows.append(
+                answer if isinstance(answer, EpvsError) else PredictionError(f"{scan.path}: no answer")
+            )
             continue
         try:
             rows.append(_finish(store, item, answer, order))
@@ -80,7 +80,7 @@ def _predict(
     missing = [key for key in stored if key not in done]
     if missing:
         began = time.perf_counter()
-        predictor, _ = _predictor(order.infer.model_dir, order.infer.model_id, order.infer.device)
+        predictor = _predictor(order.infer.model, order.infer.model_id, order.infer.device)
         answers = predictor.predict([stored[key].volume for key in missing])
         seconds = (time.perf_counter() - began) / len(missing)
         for key, answer in zip(missing, answers, strict=True):
@@ -92,22 +92,11 @@ def _predict(
     return done
 
 
-def score_settings(order: RunOrder) -> ScoreSettings:
-    """Score that is thresholded: the protocol's method with the bundle's weight and scale."""
-    card = _predictor(order.infer.model_dir, order.infer.model_id, order.infer.device)[1]
-    method = order.prepare.protocol.detection.method
-    if method == "auto":
-        method = "f" if card.score is not None else "e"
-    if card.score is None:
-        return ScoreSettings(method="e", heat_scale=1.0, weight=0.0)
-    return ScoreSettings(method=method, heat_scale=card.score.heat_scale, weight=card.score.weight)
-
-
 def _finish(store: PreparedStore, item: Stored, answer: tuple[Prediction, float], order: RunOrder) -> Row:
     began = time.perf_counter()
     prediction, seconds = answer
     volume, protocol = item.volume, order.prepare.protocol
-    detection = detect(volume, prediction, protocol.detection, protocol.count_target, score_settings(order))
+    detection = detect(volume, prediction, protocol.detection, protocol.count_target, order.infer.score)
     store.add_pictures(volume.key, lesion_pictures(volume, heat_volume(volume, prediction), detection))
     if order.infer.maps is not None:
         images = native_maps(volume, prediction, detection)

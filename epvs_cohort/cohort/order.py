@@ -9,6 +9,7 @@ from pathlib import Path
 
 from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.identity import FileState
+from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.prepare.scan import PREPARE_VERSION
 from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.records import Scan
@@ -52,15 +53,18 @@ class InferOrder:
 
     Attributes
     ----------
-    model_dir : str
-        Folder of the bundle, as the workers see it.
+    model : str
+        Name of a bundle that ships with the package, or folder as the workers see it.
+    score : ScoreSettings
+        What is thresholded, settled from the protocol and the bundle.
     maps : Path or None
         Folder for heatmaps and lesion labels in native space.
     """
 
-    model_dir: str
+    model: str
     model_id: str
-    device: str
+    score: ScoreSettings
+    device: str = "cpu"
     maps: Path | None = None
 
 
@@ -97,8 +101,8 @@ def state_of(scan: Scan) -> str:
 
     Raises
     ------
-    OSError
-        A file is missing.
+    UnreadableError
+        A file is missing or may not be looked up.
     """
     state: dict[str, object] = {"scan": str(FileState.of(scan.path)), "ac_slice": scan.ac_slice}
     state.update({name: str(FileState.of(path)) for name, path in side_files(scan)})

@@ -13,6 +13,7 @@ from epvs_cohort.cohort.order import RunOrder, state_of
 from epvs_cohort.data.parts import Parts, keys_of
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.data.tables import covariate_table
+from epvs_cohort.errors import UnreadableError
 from epvs_cohort.records import Scan
 
 #: Rough bytes a scan takes in the store beyond its voxels: side-car and pictures.
@@ -51,7 +52,8 @@ def make_plan(scans: Sequence[Scan], order: RunOrder, parts: Parts) -> Plan:
         if row["status"] != "failed" and row["plan_id"] == order.plan_id
     }
     fresh = not (order.prepare.anew or order.prepare.verify)
-    todo, done = [], []
+    todo: list[Scan] = []
+    done: list[Scan] = []
     for scan in scans:
         holds = fresh and scan.key in committed and _state(scan) == committed[scan.key]
         (done if holds and _has_maps(scan, order) else todo).append(scan)
@@ -65,7 +67,7 @@ def make_plan(scans: Sequence[Scan], order: RunOrder, parts: Parts) -> Plan:
 def _state(scan: Scan) -> str | None:
     try:
         return state_of(scan)
-    except OSError:
+    except UnreadableError:
         return None
 
 

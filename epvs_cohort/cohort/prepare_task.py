@@ -9,7 +9,6 @@ from epvs_cohort.cohort.order import PrepareOrder, side_files, state_of
 from epvs_cohort.data.identity import sha256_of
 from epvs_cohort.data.images import read_image
 from epvs_cohort.data.store import PreparedStore, Provenance
-from epvs_cohort.errors import UnreadableError
 from epvs_cohort.prepare.scan import prepare_scan
 from epvs_cohort.protocol import digest
 from epvs_cohort.records import PreparedRef, Scan
@@ -57,17 +56,12 @@ def _ref(store: PreparedStore, scan: Scan, made: Provenance, *, reused: bool) ->
 
 
 def _provenance(scan: Scan, order: PrepareOrder, known: Provenance | None) -> Provenance:
-    try:
-        state = state_of(scan)
-        if known is not None and known.input_state == state and not order.verify:
-            input_sha256, sides = known.input_sha256, known.side_sha256
-        else:
-            input_sha256 = sha256_of(scan.path)
-            sides = {name: sha256_of(path) for name, path in side_files(scan)}
-    except FileNotFoundError as error:
-        raise UnreadableError(f"{error.filename}: there is no such file") from error
-    except OSError as error:
-        raise UnreadableError(f"{scan.path}: cannot be read: {error.strerror}") from error
+    state = state_of(scan)
+    if known is not None and known.input_state == state and not order.verify:
+        input_sha256, sides = known.input_sha256, known.side_sha256
+    else:
+        input_sha256 = sha256_of(scan.path)
+        sides = {name: sha256_of(path) for name, path in side_files(scan)}
     prepare_id = order.prepare_id
     made_from = {"prepare": prepare_id, "input": input_sha256, "sides": sides, "ac_slice": scan.ac_slice}
     return Provenance(

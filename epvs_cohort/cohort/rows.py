@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from epvs_cohort.cohort.order import RunOrder
 from epvs_cohort.data.store import Stored
 from epvs_cohort.data.tables import part_schema
+from epvs_cohort.detect.threshold import rounded_count
 from epvs_cohort.protocol import Bounds
 from epvs_cohort.records import Detection, Failure, Lesion, Prediction, QcValue
 
@@ -23,15 +23,6 @@ class Counted:
     prediction: Prediction
     detection: Detection
     seconds_infer: float
-
-
-def round_count(count: float) -> int:
-    """The count as a non-negative integer: max(0, floor(count + 0.5)).
-
-    >>> [round_count(v) for v in (-3.2, 0.49, 0.5, 11.7)]
-    [0, 0, 1, 12]
-    """
-    return max(0, math.floor(count + 0.5))
 
 
 def _empty(key: str) -> Row:
@@ -64,7 +55,7 @@ def counted_row(counted: Counted, order: RunOrder) -> Row:
     return _empty(volume.key) | {
         "status": "flagged" if flags else "ok",
         "count": counted.prediction.count,
-        "count_rounded": round_count(counted.prediction.count),
+        "count_rounded": rounded_count(counted.prediction.count),
         **lesion_numbers(detection.lesions, protocol.roi.regions, known_ac=volume.ac is not None),
         "threshold": detection.threshold,
         "threshold_how": detection.threshold_how,

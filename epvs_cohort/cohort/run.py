@@ -19,12 +19,13 @@ from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan
 from epvs_cohort.cohort.rows import Row, failure_row
 from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.cohort_tables import Cohort, about_table, assemble, read_cohort, write_tables
-from epvs_cohort.data.discover import Discovery, DiscoverOptions, discover
+from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import sweep
 from epvs_cohort.data.parts import OutputPaths, Parts
 from epvs_cohort.data.tables import reserved_names
-from epvs_cohort.errors import ModelError, StoppedError, UsageError
-from epvs_cohort.model.bundle import Bundle, check_fits, load_bundle
+from epvs_cohort.detect.score import resolve_score
+from epvs_cohort.errors import StoppedError
+from epvs_cohort.model.bundle import Bundle, bundled_models, check_fits, load_bundle
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import Failure, PreparedRef
 
@@ -131,18 +132,17 @@ def make_ready(request: RunRequest) -> Prepared:
     protocol = request.protocol
     bundle = load_bundle(protocol.model)
     check_fits(bundle, protocol)
-    if protocol.detection.method == "f" and bundle.card.score is None:
-        raise ModelError(f"{protocol.model}: has no weight for method f; legal are e and auto")
+    score = resolve_score(protocol.detection.method, bundle.card.heat_scale, bundle.card.score_weight)
     options = replace(request.discover, reserved=reserved_names(protocol.roi.regions))
     discovery = discover(request.scans, options)
     store = request.store if request.store is not None else paths.store
     order = RunOrder(
         PrepareOrder(protocol, store.absolute(), verify=request.verify, anew=request.overwrite),
         InferOrder(
-            str(bundle.folder.absolute()),
+            protocol.model if protocol.model in bundled_models() else str(Path(protocol.model).absolute()),
             bundle.model_id,
-            "cpu",
-            paths.maps.absolute() if request.save_maps else None,
+            score,
+            maps=paths.maps.absolute() if request.save_maps else None,
         ),
     )
     plan = make_plan(discovery.scans, order, Parts(paths.parts))
@@ -187,9 +187,6 @@ def execute(ready: Prepared, watch: Watcher = lambda _progress, _line: None) -> 
 
 def _about(ready: Prepared) -> dict[str, Any]:
     protocol, card = ready.order.prepare.protocol, ready.bundle.card
-    method = protocol.detection.method
-    if method == "auto":
-        method = "f" if card.score is not None else "e"
     return {
         "run_id": uuid.uuid4().hex,
         "tool": "epvs-cohort",
@@ -203,7 +200,7 @@ def _about(ready: Prepared) -> dict[str, Any]:
         "model_id": ready.bundle.model_id,
         "trained_on": card.trained_on,
         "count_target": protocol.count_target,
-        "method": method,
+        "method": ready.order.infer.score.method,
     }
 
 
@@ -251,7 +248,7 @@ def stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _committing(parts: Parts) -> Iterator[Callable[[Row], None]]:
-    """Yield a function that takes rows and commits them in parts; the last ones when the block ends, however it ends."""
+    """Yield a function that takes rows and commits them in parts, the last ones when the block ends in any way."""
     rows: list[Row] = []
     last = time.monotonic()
 

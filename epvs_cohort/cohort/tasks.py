@@ -28,7 +28,11 @@ def failure_of(scan: Scan, stage: str, error: Exception, seconds: float) -> Fail
     if isinstance(error, EpvsError):
         kind, message, hint = error.kind, error.message, error.hint
     elif isinstance(error, MemoryError):
-        kind, message, hint = "out_of_memory", f"{scan.path}: not enough memory", "give each worker more memory"
+        kind, message, hint = (
+            "out_of_memory",
+            f"{scan.path}: not enough memory",
+            "give each worker more memory",
+        )
     elif isinstance(error, OSError) and error.errno in _FULL:
         kind, message = "disk_full", f"{error.filename or scan.path}: no space left on the device"
         hint = "make room and start again: it goes on where it stopped"

@@ -138,7 +138,11 @@ def _nested(rows: pa.Table, name: str, columns: tuple[Column, ...]) -> pa.Table:
 
 def write_tables(paths: OutputPaths, tables: Tables) -> None:
     """Write the three tables, each whole; the table of counts comes last."""
-    for path, table in ((paths.qc, tables.qc), (paths.lesions, tables.lesions), (paths.counts, tables.counts)):
+    for path, table in (
+        (paths.qc, tables.qc),
+        (paths.lesions, tables.lesions),
+        (paths.counts, tables.counts),
+    ):
         with whole_file(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
@@ -156,7 +160,9 @@ def about_table(path: Path) -> dict[str, Any]:
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path}: not a readable Parquet file: {error}") from error
     if METADATA_KEY not in metadata:
-        raise UsageError(f"{path}: a Parquet file, but not a table of epvs-cohort", hint="choose another --out")
+        raise UsageError(
+            f"{path}: a Parquet file, but not a table of epvs-cohort", hint="choose another --out"
+        )
     about: dict[str, Any] = json.loads(metadata[METADATA_KEY])
     return about
 
@@ -182,7 +188,11 @@ def read_cohort(path: str | Path) -> Cohort:
     paths = OutputPaths.of(Path(path))
     parts = Parts(paths.parts)
     about = about_table(paths.counts) if paths.counts.exists() else None
-    if about is not None and about.get("compacted_through", 0) >= parts.last_number and _same_run(parts, about):
+    if (
+        about is not None
+        and about.get("compacted_through", 0) >= parts.last_number
+        and _same_run(parts, about)
+    ):
         tables = Tables(*(pq.read_table(p) for p in (paths.counts, paths.lesions, paths.qc)))
         n_asked = tables.counts.num_rows
     elif parts.run() is not None:

@@ -42,7 +42,8 @@ class OutputPaths:
             raise UsageError(f"{out}: is a folder; the output must be a file ending in .parquet")
         if out.suffix != ".parquet":
             raise UsageError(
-                f"{out}: the output must be a file ending in .parquet", hint=f"try {out.with_suffix('.parquet')}"
+                f"{out}: the output must be a file ending in .parquet",
+                hint=f"try {out.with_suffix('.parquet')}",
             )
         return cls(out)
 
@@ -142,7 +143,9 @@ class Parts:
         try:
             return _numbered(pq.read_table(path, columns=columns), number)
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path}: no readable part: {error}", hint="delete it: its scans are redone") from error
+            raise StoreError(
+                f"{path}: no readable part: {error}", hint="delete it: its scans are redone"
+            ) from error
 
     def consolidate(self) -> int:
         """Merge all parts into one base file and remove what it replaces; return its number."""

@@ -51,8 +51,12 @@ _COUNTS = (
 )
 
 _DETECTION = (
-    Column("n_lesions_ac", _WHOLE, "lesions", "Located lesions that touch the slice of the anterior commissure"),
-    Column("threshold", _REAL, "score", "Components are those of score >= threshold; null where none is sought"),
+    Column(
+        "n_lesions_ac", _WHOLE, "lesions", "Located lesions that touch the slice of the anterior commissure"
+    ),
+    Column(
+        "threshold", _REAL, "score", "Components are those of score >= threshold; null where none is sought"
+    ),
     Column("threshold_how", _TEXT, "", "exact, nearest (no threshold gives the count) or none (count is 0)"),
     Column("flags", pa.list_(pa.string()), "", "Quality measures out of bounds, each with value and bound"),
     Column("stage", _TEXT, "", "Stage in which a failed scan failed"),

@@ -40,7 +40,9 @@ def a_row(key: str, count: float | None = 2.0, n: int = 2) -> dict[str, Any]:
     lesion = {column.name: None for column in LESION_COLUMNS if column.name != "scan"}
     measure = {column.name: None for column in QC_COLUMNS if column.name != "scan"}
     row.update(scan=key, status="failed" if count is None else "ok", count=count, flags=[])
-    row["lesions"] = [lesion | {"lesion": i + 1, "x_mm": float(i)} for i in range(n if count is not None else 0)]
+    row["lesions"] = [
+        lesion | {"lesion": i + 1, "x_mm": float(i)} for i in range(n if count is not None else 0)
+    ]
     row["qc"] = [] if count is None else [measure | {"measure": "snr", "value": 10.0, "unit": "ratio"}]
     row["n_by_region"] = None if count is None else [0, n, 0, 0, 0]
     return row
@@ -48,7 +50,8 @@ def a_row(key: str, count: float | None = 2.0, n: int = 2) -> dict[str, Any]:
 
 def asked(keys: list[str], valid_from: int = 1, **covariates: list[Any]) -> pa.Table:
     empty = pa.array([None] * len(keys), type=pa.string())
-    table = pa.table({"scan": keys, "subject": empty, "session": empty, "path": keys, "valid_from": [valid_from] * len(keys)})
+    valid = [valid_from] * len(keys)
+    table = pa.table({"scan": keys, "subject": empty, "session": empty, "path": keys, "valid_from": valid})
     rows = [dict(zip(covariates, values, strict=True)) for values in zip(*covariates.values(), strict=True)]
     extra = covariate_table(rows)
     for name in extra.column_names:
