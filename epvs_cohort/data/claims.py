@@ -122,4 +122,4 @@ def check_contrast(path: Path, data: npt.NDArray[np.generic]) -> None:
 
 
 def _times(values: tuple[float, ...]) -> str:
-    return "x".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    return "x".join(str(value) for value in values)

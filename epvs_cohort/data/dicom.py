@@ -56,7 +56,7 @@ _DAMAGED = (
 )
 _MAGIC_AT = 128
 _MAGIC = b"DICM"
-_SUFFIXES = (".dcm", ".ima", ".dicom")
+DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 
 #: Steps between slices may differ from their median by this part before the series counts as gapped.
 _STEP_TOLERANCE = 0.25
@@ -114,7 +114,7 @@ def is_dicom(path: Path) -> bool:
 def may_be_dicom(path: Path) -> bool:
     """Whether the name of a file could be that of a DICOM slice: a DICOM extension, none, or a number."""
     suffix = path.suffix.lower()
-    return suffix in _SUFFIXES or suffix == "" or suffix[1:].isdigit()
+    return suffix in DICOM_SUFFIXES or suffix == "" or suffix[1:].isdigit()
 
 
 def find_series(folder: Path) -> Series:
@@ -168,7 +168,7 @@ def _slices_in(folder: Path) -> tuple[list[_Slice], list[str]]:
     notes: list[str] = []
     for path in files:
         if not is_dicom(path):
-            if path.suffix.lower() in _SUFFIXES:
+            if path.suffix.lower() in DICOM_SUFFIXES:
                 raise UnreadableError(
                     f"{path}: named as a DICOM file, but empty or without the DICOM magic number"
                 )
