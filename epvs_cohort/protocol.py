@@ -144,8 +144,9 @@ class Protocol(Settings):
     @property
     def prepare_id(self) -> str:
         """Hash of the settings that a prepared volume depends on."""
-        parts = ("input", "registration", "roi", "grid", "trim")
-        return digest(self.model_dump(mode="json", include=set(parts)))
+        parts = {"registration", "roi", "grid", "trim"}
+        # Of the input settings only this one changes what is read; the others refuse or let pass.
+        return digest({**self.model_dump(mode="json", include=parts), "four_d": self.input.four_d})
 
     @property
     def detect_id(self) -> str:
