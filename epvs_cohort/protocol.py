@@ -151,8 +151,9 @@ class Protocol(Settings):
     @property
     def detect_id(self) -> str:
         """Hash of the settings that lesions and flags depend on, beyond volume and model."""
-        parts = ("count_target", "detection", "quality")
-        return digest(self.model_dump(mode="json", include=set(parts)))
+        parts = {"count_target", "detection", "quality"}
+        # The method is settled with the bundle; what it is settled to belongs to the run.
+        return digest(self.model_dump(mode="json", include=parts, exclude={"detection": {"method"}}))
 
 
 def digest(value: object) -> str:

@@ -83,6 +83,7 @@ class RunOrder:
                 "prepare": self.prepare.prepare_id,
                 "model": self.infer.model_id,
                 "detect": self.prepare.protocol.detect_id,
+                "method": self.infer.score.method,
                 "version": RESULT_VERSION,
             }
         )
