@@ -114,7 +114,7 @@ def _free_voxel(
 
 
 def _nifti(data: npt.NDArray[np.generic], affine: FloatArray) -> nib.Nifti1Image:
-    image: Any = nib.Nifti1Image(data, affine)  # type: ignore[no-untyped-call]
+    image: Any = nib.Nifti1Image(data, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")

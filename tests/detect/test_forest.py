@@ -27,7 +27,7 @@ def brute_force(
     for threshold in thresholds:
         labels, n_found = ndimage.label(mask & (heat >= threshold), structure)
         counts.append(n_found)
-        touched.append(np.count_nonzero(np.unique(labels[touching])))
+        touched.append(int(np.count_nonzero(np.unique(labels[touching]))))
     return thresholds, counts, touched
 
 
@@ -134,10 +134,10 @@ def test_a_full_size_volume_is_counted_within_a_second() -> None:
     noise = np.random.default_rng(3).standard_normal(mask.shape, dtype=np.float32)
     heat = ndimage.gaussian_filter(noise, 1.5)[mask]
     assert 300_000 < heat.size < 400_000
-    started = time.perf_counter()
+    started = time.process_time()
     component_counts(heat, mask)
     # The figure itself is measured by benchmarks/detection.py; a test machine may be busy.
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_more_peaks_than_one_number_can_hold_are_refused() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -120,7 +121,7 @@ def test_files_carry_type_unit_and_both_forms(make_volume: Make, heat: np.ndarra
     maps = native_maps(volume, *found_in(volume, heat, 2.0))
     for image, dtype in zip(maps, (np.float32, np.uint16), strict=True):
         nib.save(image, tmp_path / "map.nii.gz")
-        back = nib.load(tmp_path / "map.nii.gz")
+        back: Any = nib.load(tmp_path / "map.nii.gz")
         assert back.shape == volume.native.shape
         assert back.get_data_dtype() == dtype
         assert back.header.get_xyzt_units()[0] == "mm"
