@@ -1,0 +1,98 @@
+"""Where perivascular spaces lie in the basal ganglia, and how an atlas ROI errs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from epvs_cohort.geometry import FloatArray, Grid, apply_affine
+from epvs_cohort.records import LabelArray
+from epvs_cohort.simulate.lesions import LesionShape, Placement
+from epvs_cohort.simulate.warp import smooth_field
+
+#: Density per volume by structure: caudate, putamen, pallidum, accumbens (both sides alike).
+DENSITY = (0.0, 0.35, 0.35, 1.0, 1.0, 0.5, 0.5, 0.6, 0.6)
+
+#: Density along inferior-superior is highest this far above the anterior commissure and falls off as a
+#: Gaussian with these deviations below and above, over a small plateau, all in mm.
+PEAK_ABOVE_AC_MM = 0.5
+SPREAD_BELOW_MM = 4.0
+SPREAD_ABOVE_MM = 6.5
+PLATEAU = 0.05
+
+#: Perforating arteries enter below the basal ganglia; they fan out from here (below the AC, in mm).
+FOCUS_BELOW_AC_MM = 25.0
+
+
+def placement_of(regions: LabelArray, grid: Grid, ac_mm: FloatArray, up: FloatArray) -> Placement:
+    """Density of perivascular spaces over the basal ganglia.
+
+    Parameters
+    ----------
+    regions : ndarray, shape (I, J, K), uint8
+        True region numbers on ``grid``; candidates lie well inside, so that rods do not stick out far.
+    ac_mm, up : ndarray, shape (3,)
+        Anterior commissure and unit vector inferior to superior, in the grid's world mm.
+    """
+    voxels = np.argwhere(_inner(regions))
+    if len(voxels) > 60_000:
+        voxels = voxels[:: len(voxels) // 30_000]
+    points = apply_affine(grid.affine, voxels)
+    numbers = regions[tuple(voxels.T)]
+    height = (points - ac_mm) @ up - PEAK_ABOVE_AC_MM
+    spread = np.where(height < 0, SPREAD_BELOW_MM, SPREAD_ABOVE_MM)
+    weights = np.asarray(DENSITY)[numbers] * (np.exp(-0.5 * (height / spread) ** 2) + PLATEAU)
+    jitter = 0.45 * min(grid.spacing_mm)
+    focus = ac_mm - FOCUS_BELOW_AC_MM * up
+    return Placement(
+        points_mm=points,
+        weights=weights / weights.sum(),
+        regions=numbers,
+        up=(float(up[0]), float(up[1]), float(up[2])),
+        focus_mm=(float(focus[0]), float(focus[1]), float(focus[2])),
+        jitter_mm=min(jitter, 0.4),
+        shape=LesionShape(),
+    )
+
+
+def mistaken_roi(rng: np.random.Generator, regions: LabelArray, grid: Grid, error_mm: float) -> LabelArray:
+    """Region numbers as an atlas registration would place them: shifted and smoothly deformed.
+
+    Parameters
+    ----------
+    regions : ndarray, shape (I, J, K), uint8
+    error_mm : float
+        Standard deviation of the displacement, a third of its variance a shift of the whole.
+
+    Returns
+    -------
+    ndarray, shape (I, J, K), uint8
+    """
+    index = []
+    for axis, spacing in enumerate(grid.spacing_mm):
+        field = smooth_field(rng, grid, 14.0) * np.float32(error_mm * 1.1 / spacing)
+        field += np.float32(rng.normal(0.0, error_mm * 0.58 / spacing))
+        base = np.arange(grid.shape[axis], dtype=np.float32)
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        field += base.reshape(shape)
+        np.rint(field, out=field)
+        np.clip(field, 0, grid.shape[axis] - 1, out=field)
+        index.append(field.astype(np.int32))
+    moved: LabelArray = regions[index[0], index[1], index[2]]
+    return moved
+
+
+def dice(a: LabelArray, b: LabelArray) -> float:
+    """Overlap of the nonzero parts of two label maps, 0 to 1."""
+    both = int(((a > 0) & (b > 0)).sum())
+    return 2.0 * both / max(int((a > 0).sum()) + int((b > 0).sum()), 1)
+
+
+def _inner(regions: LabelArray) -> np.ndarray:  # type: ignore[type-arg]
+    """Voxels whose six neighbours lie in a region too."""
+    inside = regions > 0
+    out = inside.copy()
+    for axis in range(3):
+        for step in (1, -1):
+            out &= np.roll(inside, step, axis)
+    return out if out.any() else inside
