@@ -37,7 +37,7 @@ _HEAT_STOPS: Final = np.array(
 #: Heat below this part of the scan's highest heat is left clear.
 _HEAT_FLOOR: Final = 0.15
 #: Letters at the left, right, top and bottom of a plane, by the axis it is cut across.
-_EDGE_LETTERS: Final = {0: "APSI", 1: "RLSI", 2: "RLAP"}
+_EDGE_LETTERS: Final = {0: tuple("APSI"), 1: tuple("RLSI"), 2: tuple("RLAP")}
 #: Name of the stored greyscale picture of grid slice k.
 SLICE_NAME: Final = "slice_{k:03d}.webp"
 
@@ -211,11 +211,24 @@ def lesion_pictures(
         panels = [
             _lesion_row(volume, share, detection, (k, f"AC {k - ac:+d}" if k != ac else "AC")) for k in rows
         ]
-        found["lesions_ac.webp"] = encode(side_by_side(panels, down=True))
+        found["lesions_ac.webp"] = encode(
+            side_by_side([_summary(detection, panels[0].width), *panels], down=True)
+        )
     fullest = _fullest_slices(detection, depth)
     panels = [_lesion_row(volume, share, detection, (k, "")) for k in fullest]
     found["lesions_most.webp"] = encode(side_by_side(panels, down=True))
     return found
+
+
+def _summary(detection: Detection, width: int) -> Pillow.Image:
+    """Strip that says how many lesions were found, at which threshold and how it was settled."""
+    strip = Pillow.new("RGB", (width, 24), (0, 0, 0))
+    many = len(detection.lesions)
+    text = f"{many} lesion{'' if many == 1 else 's'} in the whole region"
+    if detection.threshold is not None:
+        text += f", threshold {detection.threshold:.3g} ({detection.threshold_how})"
+    write(strip, text, (6, 3), size=15)
+    return strip
 
 
 def _fullest_slices(detection: Detection, depth: int, wanted: int = 3) -> list[int]:

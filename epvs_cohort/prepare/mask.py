@@ -14,8 +14,10 @@ from epvs_cohort.records import LABEL_NO_REGION, Float32Array, LabelArray
 BoolArray = npt.NDArray[np.bool_]
 Spacing = tuple[float, float, float]
 
-#: The Gaussian is cut off at this many sigma; beyond them its weight is below 1e-4.
-TRUNCATE_SIGMA = 4.0
+#: The Gaussian is cut off at this many sigma, and a weight below this is 0: voxels nobody could tell from the
+#: background need no interpolation.
+TRUNCATE_SIGMA = 3.0
+LEAST_WEIGHT = 0.005
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def soft_mask(labels: LabelArray, spacing_mm: Spacing, settings: RoiSettings, in
             dilated, settings.smooth_sigma_voxels, mode="nearest", truncate=TRUNCATE_SIGMA
         )
     np.clip(weight, 0.0, 1.0, out=weight)
-    weight[~inside] = 0.0
+    weight[~inside | (weight < LEAST_WEIGHT)] = 0.0
     rim = np.where(roi, labels, np.uint8(LABEL_NO_REGION))
     return SoftMask(weight, np.where(weight > 0.5, rim, np.uint8(0)).astype(np.uint8))
 

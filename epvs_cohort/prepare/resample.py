@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -16,6 +18,11 @@ Shape = tuple[int, int, int]
 #: (Unser 1999, IEEE Signal Processing Magazine 16(6), Table 1), so a cut 8 voxels away changes a coefficient
 #: by less than 0.268 ** 8 < 3e-5 of the intensity range. Two more hold the support of the spline itself.
 SUB_BOX_MARGIN = 10
+
+
+def inverse(affine: npt.ArrayLike) -> FloatArray:
+    """Inverse of a (4, 4) affine."""
+    return np.asarray(np.linalg.inv(np.asarray(affine, dtype=np.float64)), dtype=np.float64)
 
 
 def voxel_coordinates(voxel_from_grid: FloatArray, shape: Shape) -> tuple[FloatArray, ...]:
@@ -83,19 +90,21 @@ def resample_cubic(
     ndarray, shape (I, J, K), float32
         0 outside the native field of view and where not wanted.
     """
-    size = (data.shape[0], data.shape[1], data.shape[2])
-    wanted = field_of_view(size, voxel_from_grid, shape)
-    if where is not None:
-        wanted &= where
     out = np.zeros(shape, dtype=np.float32)
-    if not wanted.any():
+    wanted = np.ones(shape, dtype=np.bool_) if where is None else where
+    index = np.flatnonzero(wanted)
+    matrix = np.asarray(voxel_from_grid, dtype=np.float64)
+    at = matrix[:3, :3] @ np.stack(np.unravel_index(index, shape)) + matrix[:3, 3:]
+    size = np.array(data.shape)[:, None]
+    seen = np.all((at >= -0.5) & (at <= size - 0.5), axis=0)
+    index, at = index[seen], at[:, seen]
+    if index.size == 0:
         return out
-    at = np.stack([axis[wanted] for axis in voxel_coordinates(voxel_from_grid, shape)])
     low = np.maximum(np.floor(at.min(axis=1)).astype(int) - SUB_BOX_MARGIN, 0)
-    high = np.minimum(np.ceil(at.max(axis=1)).astype(int) + SUB_BOX_MARGIN + 1, size)
+    high = np.minimum(np.ceil(at.max(axis=1)).astype(int) + SUB_BOX_MARGIN + 1, data.shape)
     box = data[low[0] : high[0], low[1] : high[1], low[2] : high[2]].astype(np.float32)
     coefficients = ndimage.spline_filter(box, order=3, output=np.float32, mode="mirror")
-    out[wanted] = ndimage.map_coordinates(
+    out.ravel()[index] = ndimage.map_coordinates(
         coefficients, at - low[:, None], order=3, prefilter=False, mode="mirror", output=np.float32
     )
     return out
@@ -118,8 +127,9 @@ def sample_linear(data: npt.NDArray[np.generic], voxel_from_grid: FloatArray, sh
     ndarray, shape (I, J, K), float32
     """
     matrix = np.asarray(voxel_from_grid, dtype=np.float64)
+    voxels: npt.NDArray[Any] = data
     out: Float32Array = ndimage.affine_transform(
-        data, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=1, mode="nearest", output=np.float32
+        voxels, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=1, mode="nearest", output=np.float32
     )
     out[~field_of_view((data.shape[0], data.shape[1], data.shape[2]), matrix, shape)] = 0.0
     return out
