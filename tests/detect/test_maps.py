@@ -106,6 +106,20 @@ def test_a_missed_lesion_takes_no_other_lesions_only_voxel_but_one_of_many(make_
     assert np.count_nonzero(labels == 1) == 24
 
 
+def test_missed_lesions_leave_another_at_least_one_voxel(make_aligned: Make) -> None:
+    heat = np.zeros((24, 20, 16), dtype=np.float32)
+    heat[2:7, 6, 6] = 10.0  # two native voxels
+    heat[3, 4, 6], heat[5, 4, 6] = 9.0, 8.0  # no native voxel; nearest to the first, to the second of those
+    affine = np.diag([2.0, 2.0, 3.2, 1.0])
+    affine[:3, 3] = [-3.0 + 2 * 0.5, 4.0 + 2 * 0.5, 5.0 + 2 * 0.8]
+    volume = make_aligned(native=Grid((6, 5, 4), affine))
+    prediction, detection = found_in(volume, heat, 3.0)
+    labels = np.asarray(native_maps(volume, prediction, detection)[1].dataobj)
+    assert labels[0, 1, 1] == 2
+    assert labels[1, 1, 1] == 1
+    assert np.bincount(labels.ravel())[1:].tolist() == [1, 1, 1]
+
+
 def test_a_scan_beside_the_grid_gives_maps_without_heat(make_aligned: Make, heat: np.ndarray) -> None:
     affine = np.diag([1.0, 1.0, 1.0, 1.0])
     affine[:3, 3] = 500.0
