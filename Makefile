@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # For example: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
+TRAIN_FLAGS ?=
 DEMO ?= demo
 DEMO_SCANS ?= 12
 DEMO_SEED ?= 7
@@ -28,7 +29,7 @@ for scan in cohort.lesions["scan"].mode()[:1]:
 endef
 export TELL
 
-.PHONY: demo test lint atlas clean
+.PHONY: demo test lint atlas models bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -66,6 +67,17 @@ atlas: $(INSTALLED)
 	$(PIP) --editable '.[atlas]'
 	$(BIN)/python -m epvs_cohort.data.build_atlas
 	$(BIN)/python -m epvs_cohort.data.build_anatomy
+
+# Trains each recipe anew into out/models; what ships lies in epvs_cohort/model/bundles.
+# For example: make models TRAIN_FLAGS="--anatomies FOLDER --n-procs 8"
+models: $(INSTALLED)
+	@for recipe in $(basename $(notdir $(wildcard pipelines/recipes/*.toml))); do \
+		echo "training $$recipe"; \
+		$(BIN)/epvs-cohort train --recipe $$recipe --out out/models/$$recipe $(TRAIN_FLAGS) || exit 1; \
+	done
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/detection.py
 
 clean:
 	rm -rf $(DEMO) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
