@@ -185,6 +185,11 @@ def needed_box(labels: LabelArray, architecture: Architecture) -> Box:
     return (sides[0], sides[1], sides[2])
 
 
+def best_device() -> Device:
+    """``cuda`` where torch finds a usable GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def bfloat16_is_fast(device: Device) -> bool:
     """Whether convolutions in bfloat16 beat float32 on this device.
 

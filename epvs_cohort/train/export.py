@@ -1,0 +1,171 @@
+"""From a trained network to a bundle: fold, scale, validate, tune, describe."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from epvs_cohort.model.bundle import Bundle, ModelCard, Requirements, save_bundle
+from epvs_cohort.model.network import GpUnet, fold_batch_norm
+from epvs_cohort.protocol import Protocol
+from epvs_cohort.simulate.windows import LabelledVolume
+from epvs_cohort.train.figures import CountFigures
+from epvs_cohort.train.loop import density_unit, with_unit
+from epvs_cohort.train.recipe import Recipe
+from epvs_cohort.train.validate import ScoreTuning, compare_counts, count_scale, predict_volumes, tune_score
+
+_log = logging.getLogger(__name__)
+
+LIMITS = (
+    "Not for diagnosis or any decision about a person. Trained on simulated scans only; no figure here is an "
+    "accuracy on real scans. Check counts against readers on your own scans before using them in a study."
+)
+
+_NO_HASH = "0" * 64
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a bundle was made of.
+
+    Attributes
+    ----------
+    trained_on, supervision, validated_on : str
+        In words, for the card.
+    minutes : float
+        Time spent in training steps.
+    """
+
+    trained_on: str
+    supervision: str
+    validated_on: str
+    minutes: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Whole volumes that no window was cut from: to scale the last layer, and to report figures on."""
+
+    calibration: Sequence[LabelledVolume]
+    validation: Sequence[LabelledVolume]
+
+
+def draft_bundle(network: GpUnet, recipe: Recipe, protocol: Protocol) -> Bundle:
+    """Fold a network in training into a bundle in memory, without figures."""
+    folded = with_unit(fold_batch_norm(network), density_unit(recipe)).requires_grad_(False)
+    card = ModelCard(
+        name=recipe.name,
+        architecture=recipe.architecture,
+        count_target=protocol.count_target,
+        requires=Requirements.of(protocol),
+        trained_on="simulated scans; still in training",
+        supervision="counts of windows",
+        weights_sha256=_NO_HASH,
+    )
+    return Bundle(card, folded)
+
+
+def export_bundle(
+    network: GpUnet, recipe: Recipe, protocol: Protocol, held_out: HeldOut, provenance: Provenance
+) -> tuple[ModelCard, GpUnet, str]:
+    """Make card, network and words of a bundle from a trained network.
+
+    Returns
+    -------
+    tuple
+        What `save_bundle` takes after the folder.
+    """
+    draft = draft_bundle(network, recipe, protocol)
+    scale = 1.0
+    if held_out.calibration:
+        scale = count_scale(held_out.calibration, predict_volumes(draft, held_out.calibration))
+        with_unit(draft.network, scale)
+    predictions = predict_volumes(draft, held_out.validation)
+    counts = compare_counts(held_out.validation, predictions)
+    tuning = tune_score(held_out.validation, predictions, protocol)
+    _log.info("last layer scaled by %.4f; %s; %s", scale, counts, tuning)
+    card = draft.card.model_copy(
+        update={
+            "trained_on": provenance.trained_on,
+            "supervision": provenance.supervision,
+            "limits": LIMITS,
+            "validated_on": provenance.validated_on,
+            "validation": _figures(counts, tuning, scale, held_out.validation),
+            "score_weight": tuning.weight,
+            "heat_scale": tuning.heat_scale,
+        }
+    )
+    return card, draft.network, readme(card, provenance)
+
+
+def write_bundle(folder: Path, exported: tuple[ModelCard, GpUnet, str]) -> Bundle:
+    """Write what `export_bundle` made."""
+    card, network, words = exported
+    return save_bundle(folder, card, network, words)
+
+
+def _figures(
+    counts: CountFigures, tuning: ScoreTuning, scale: float, volumes: Sequence[LabelledVolume]
+) -> dict[str, float]:
+    return {
+        "volumes": float(len(volumes)),
+        "mean_count": sum(each.count for each in volumes) / len(volumes),
+        "icc": round(counts.icc, 4),
+        "r": round(counts.r, 4),
+        "mae": round(counts.mae, 3),
+        "bias": round(counts.bias, 3),
+        "slope": round(counts.slope, 3),
+        "last_layer_scale": round(scale, 4),
+        "sensitivity_e": round(tuning.heatmap.sensitivity, 4),
+        "false_discovery_rate_e": round(tuning.heatmap.false_discovery_rate, 4),
+        "sensitivity_f": round(tuning.combined.sensitivity, 4),
+        "false_discovery_rate_f": round(tuning.combined.false_discovery_rate, 4),
+    }
+
+
+def readme(card: ModelCard, provenance: Provenance) -> str:
+    """Model card in words, Markdown."""
+    figures = card.validation
+    count_words = (
+        "the whole region of interest" if card.count_target == "roi" else "the slice of the commissure"
+    )
+    widths = "/".join(str(width) for width in card.architecture.widths)
+    return f"""# {card.name}
+
+Counts enlarged perivascular spaces of the basal ganglia in {count_words}, and gives the heatmap they are
+located on. **Trained on simulated scans; no figure below is an accuracy on real scans.**
+
+* **Network:** GP-UNet, feature maps {widths}, global {card.architecture.pooling} pooling within the
+  {card.architecture.pool_within}, {card.architecture.last_layer} last layer; batch norm folded into the convolutions.
+* **Trained on:** {card.trained_on}
+* **Supervision:** {card.supervision}
+* **Training time:** {provenance.minutes:.0f} minutes.
+* **Needs:** prepared volumes of {" × ".join(str(n) for n in card.requires.grid.shape)} voxels at
+  {" × ".join(str(s) for s in card.requires.grid.spacing_mm)} mm; mask dilated by {card.requires.dilate_mm} mm and
+  smoothed by {card.requires.smooth_sigma_voxels} voxels; highest {100 * card.requires.trim.fraction:g} % of the
+  {card.requires.trim.over} trimmed with headroom {card.requires.trim.headroom}; cubic B-spline interpolation.
+
+## Figures on simulated validation data
+
+{card.validated_on}
+
+| | |
+|---|---|
+| volumes, mean count | {figures["volumes"]:.0f}, {figures["mean_count"]:.1f} |
+| ICC(A,1) of counts | {figures["icc"]:.3f} |
+| Pearson's r | {figures["r"]:.3f} |
+| mean absolute error, bias | {figures["mae"]:.2f}, {figures["bias"]:+.2f} |
+| (e) heatmap: sensitivity, false discovery rate | {figures["sensitivity_e"]:.1%}, {figures["false_discovery_rate_e"]:.1%} |
+| (f) with intensities: sensitivity, false discovery rate | {figures["sensitivity_f"]:.1%}, {figures["false_discovery_rate_f"]:.1%} |
+
+Lesions match one to one within 3 voxels of the prepared grid, at the threshold that the network's own count
+sets. The last layer was scaled by {figures["last_layer_scale"]:.3f}, one factor, fitted on counts of whole simulated
+volumes of the training anatomies. The weight of method (f), {card.score_weight}, was chosen on the validation volumes
+above, the only place where positions of lesions were used, so its figures are a little too good.
+
+## What it must not be used for
+
+{card.limits}
+"""  # noqa: E501

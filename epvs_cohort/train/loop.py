@@ -1,0 +1,300 @@
+"""The training loop: counts of windows, AdamW, checkpoints by time, exact resume."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from epvs_cohort.errors import ConfigError
+from epvs_cohort.model.network import GpUnet
+from epvs_cohort.model.predict import Device, bfloat16_is_fast
+from epvs_cohort.protocol import digest
+from epvs_cohort.simulate.windows import WindowBatch
+from epvs_cohort.train.recipe import Recipe, StageSettings
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+#: Batches that batch norm's statistics are averaged over before they are frozen.
+NORM_BATCHES = 48
+
+#: A voxel's density is of this order where a lesion is some hundred voxels; keeps |w| near 1 in training.
+DENSITY_UNIT = 0.01
+
+#: Start of the last batch norm's shift: only the 2 % of voxels beyond two sigma are active at first, so that
+#: the first counts are not those of the background.
+LAST_SHIFT = -2.0
+
+#: Draws the batch of a stage's step; the same arguments give the same batch.
+Source = Callable[[int, int], WindowBatch]
+
+#: Says in one line how good a network is; called at each checkpoint.
+Judge = Callable[[GpUnet], str]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how long a recipe is run."""
+
+    out: Path
+    seed: int = 1
+    max_minutes: float | None = None
+    checkpoint_minutes: float = 4.0
+    device: Device = "cpu"
+    resume: bool = False
+
+
+@dataclass
+class Progress:
+    """How far a run has come; what a checkpoint holds beside weights.
+
+    Attributes
+    ----------
+    stage : int
+        The one under way.
+    steps : list of int
+        Done in each stage so far.
+    stage_seconds, seconds : float
+        Time in steps of this stage, and of all.
+    """
+
+    stage: int = 0
+    steps: list[int] = field(default_factory=lambda: [0])
+    stage_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def step(self) -> int:
+        """Steps done in the stage under way."""
+        return self.steps[-1]
+
+    def next_stage(self) -> None:
+        """Begin the next stage."""
+        self.stage, self.stage_seconds = self.stage + 1, 0.0
+        self.steps.append(0)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that still carries batch norm, and how it came about."""
+
+    network: GpUnet
+    progress: Progress
+
+
+def new_network(recipe: Recipe, seed: int) -> GpUnet:
+    """Network with random weights: He's Gaussian initialisation, which suits rectified units (He et al. 2015)."""
+    torch.manual_seed(seed)
+    network = GpUnet(recipe.architecture, batch_norm=recipe.batch_norm)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    if norms and recipe.architecture.last_layer == "density":
+        nn.init.constant_(norms[-1].bias, LAST_SHIFT)
+    return network
+
+
+def density_unit(recipe: Recipe) -> float:
+    """What counts are multiplied by in training; `with_unit` writes it into the last layer."""
+    return DENSITY_UNIT if recipe.architecture.pooling == "sum" else 1.0
+
+
+@torch.no_grad()
+def with_unit(network: GpUnet, unit: float) -> GpUnet:
+    """Multiply w and b by ``unit`` in place, so that Eq. 2 holds without it."""
+    network.last_weight.mul_(unit)
+    if network.last_bias is not None:
+        network.last_bias.mul_(unit)
+    return network
+
+
+def train(recipe: Recipe, source: Source, run: RunSettings, judge: Judge | None = None) -> Trained:
+    """Train a network by a recipe.
+
+    Each step's batch depends on seed, stage and step alone, so a run that was cut off and resumed from its
+    checkpoint goes through the same batches, and on a CPU through the same weights.
+
+    Raises
+    ------
+    ConfigError
+        ``resume`` finds no checkpoint, or one of another recipe or seed.
+    """
+    run.out.mkdir(parents=True, exist_ok=True)
+    return _Trainer(recipe, source, run, judge).train()
+
+
+class _Trainer:
+    def __init__(self, recipe: Recipe, source: Source, run: RunSettings, judge: Judge | None) -> None:
+        self._recipe, self._source, self._run, self._judge = recipe, source, run, judge
+        self._identity = digest({"recipe": recipe.model_dump(mode="json"), "seed": run.seed})
+        self._device = torch.device(run.device)
+        self._half = bfloat16_is_fast(run.device)
+        self._network = new_network(recipe, run.seed).to(self._device)
+        self._network = self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._unit = density_unit(recipe)
+        self._progress = Progress()
+        self._optimizer = self._new_optimizer()
+        self._losses: list[float] = []
+        if run.resume:
+            self._load()
+
+    def train(self) -> Trained:
+        for number in range(self._progress.stage, len(self._recipe.stages)):
+            stage = self._recipe.stages[number]
+            if number != self._progress.stage:
+                self._progress.next_stage()
+                self._optimizer = self._new_optimizer()
+            if stage.frozen_norm and self._progress.step == 0:
+                batches = (self._on_device(self._source(number, -1 - n))[0] for n in range(NORM_BATCHES))
+                recompute_norm(self._network, batches)
+            self._run_stage(number, stage)
+        self._save()
+        return Trained(self._network, self._progress)
+
+    def _run_stage(self, number: int, stage: StageSettings) -> None:
+        self._network.train()
+        if stage.frozen_norm:
+            freeze_norm(self._network)
+        saved = time.monotonic()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="windows") as pool:
+            waiting: Future[WindowBatch] = pool.submit(self._source, number, self._progress.step)
+            while (done := self._share_done(number)) < 1.0:
+                started = time.monotonic()
+                batch = waiting.result()
+                waiting = pool.submit(self._source, number, self._progress.step + 1)
+                rate = stage.learning_rate + done * (stage.final_learning_rate - stage.learning_rate)
+                self._losses.append(self._step(batch, rate))
+                self._progress.steps[-1] += 1
+                elapsed = time.monotonic() - started
+                self._progress.seconds += elapsed
+                self._progress.stage_seconds += elapsed
+                if self._progress.step % 50 == 0:
+                    self._log_line(rate)
+                if time.monotonic() - saved > self._run.checkpoint_minutes * 60.0:
+                    self._save()
+                    self._judge_now(stage)
+                    saved = time.monotonic()
+
+    def _share_done(self, number: int) -> float:
+        stage = self._recipe.stages[number]
+        done = self._progress.step / stage.steps
+        if self._run.max_minutes is not None:
+            work = [_work(each) for each in self._recipe.stages]
+            allowed = self._run.max_minutes * 60.0 * work[number] / sum(work)
+            done = max(done, self._progress.stage_seconds / allowed)
+        return done
+
+    def _step(self, batch: WindowBatch, rate: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        volumes, mask, counts = self._on_device(batch)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half):
+            estimate = self._network(volumes, mask)
+        # Mean squared loss on counts (paper, Sec. 2.2).
+        loss = torch.mean((estimate.float() * self._unit - counts) ** 2)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.gradient_norm)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _on_device(self, batch: WindowBatch) -> tuple[Tensor, Tensor, Tensor]:
+        volumes = torch.from_numpy(batch.intensities)[:, None].to(self._device)
+        volumes = volumes.contiguous(memory_format=torch.channels_last_3d)
+        mask = torch.from_numpy(batch.mask)[:, None].to(self._device)
+        return volumes, mask, torch.from_numpy(batch.counts).to(self._device)
+
+    def _new_optimizer(self) -> torch.optim.AdamW:
+        # Decay pulls kernels towards zero; biases, norms and the density's weights it would only shrink.
+        decayed = [p for p in self._network.parameters() if p.ndim > 1]
+        others = [p for p in self._network.parameters() if p.ndim <= 1]
+        return torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": self._recipe.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ]
+        )
+
+    def _log_line(self, rate: float) -> None:
+        recent = self._losses[-50:]
+        p = self._progress
+        _log.info(
+            "stage %d step %d: loss %.3f, rate %.2g, %.1f min, %.2f s/step",
+            p.stage, p.step, sum(recent) / len(recent), rate, p.seconds / 60.0, p.stage_seconds / p.step,
+        )  # fmt: skip
+
+    def _judge_now(self, stage: StageSettings) -> None:
+        if self._judge is None:
+            return
+        self._network.eval()
+        _log.info(
+            "stage %d step %d: %s", self._progress.stage, self._progress.step, self._judge(self._network)
+        )
+        self._network.train()
+        if stage.frozen_norm:
+            freeze_norm(self._network)
+
+    def _save(self) -> None:
+        state = {
+            "identity": self._identity,
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "progress": asdict(self._progress),
+        }
+        path = self._run.out / CHECKPOINT_FILE
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def _load(self) -> None:
+        path = self._run.out / CHECKPOINT_FILE
+        if not path.is_file():
+            raise ConfigError(f"{path}: no checkpoint to resume from", hint="start without --resume")
+        state = torch.load(path, map_location=self._device, weights_only=True)
+        if state["identity"] != self._identity:
+            raise ConfigError(
+                f"{path}: the checkpoint is of another recipe or seed", hint="use another --out"
+            )
+        self._progress = Progress(**state["progress"])
+        self._network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def _work(stage: StageSettings) -> int:
+    i, j, k = stage.window
+    return stage.steps * stage.batch * i * j * k
+
+
+def freeze_norm(network: GpUnet) -> None:
+    """Let batch norm use the statistics it has, and leave them as they are."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eval()
+
+
+@torch.no_grad()
+def recompute_norm(network: GpUnet, batches: Iterable[Tensor]) -> None:
+    """Replace batch norm's running statistics by plain averages over ``batches`` of (B, 1, I, J, K)."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # None asks for the cumulative average.
+        norm.momentum = None
+    network.train()
+    for batch in batches:
+        network.features(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

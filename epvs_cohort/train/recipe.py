@@ -1,0 +1,87 @@
+"""Recipes: how a bundled model is trained, as files under ``pipelines/recipes``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from epvs_cohort.model.network import Architecture
+from epvs_cohort.protocol import Positive, Settings, explain, named_file, read_toml
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=4, le=512)]
+
+
+class StageSettings(Settings):
+    """A part of the training with windows of one size."""
+
+    #: Voxels of a window along i, j, k.
+    window: tuple[Side, Side, Side] = (32, 32, 24)
+    #: Windows in a step.
+    batch: Annotated[int, Field(ge=1, le=1024)] = 16
+    steps: Annotated[int, Field(ge=1)] = 2000
+    #: Expected number of lesions, were all of a scan's places inside the window.
+    mean_count: Positive = 30.0
+    #: Of AdamW (Loshchilov and Hutter 2019), at the start and at the end of the stage; linear between.
+    learning_rate: Positive = 1e-3
+    final_learning_rate: Positive = 1e-3
+    #: Batch norm keeps the statistics it has, so that what is trained is what a folded network computes.
+    frozen_norm: bool = False
+
+
+class DrawSettings(Settings):
+    """What is drawn into windows; see ``simulate.windows.WindowSettings``."""
+
+    border_share: Share = 0.3
+    dispersion: Positive = 1.0
+    clip_jitter: Annotated[float, Field(ge=0, le=1)] = 0.06
+    gamma_jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class Recipe(Settings):
+    """All that a bundled model is made from, besides anatomies and code."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    protocol: str = "rotterdam-basal-ganglia"
+    architecture: Architecture = Architecture()
+    batch_norm: bool = True
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
+    #: Gradients of a larger norm are scaled down to this one.
+    gradient_norm: Positive = 1.0
+    #: The paper's loss; a named place for others.
+    loss: Literal["mse"] = "mse"
+    #: Lesion-free canvases that windows are cut from.
+    canvases: Annotated[int, Field(ge=1, le=100_000)] = 100
+    #: Whole simulated volumes that weight |w| is scaled on, and that figures are reported on.
+    calibration_volumes: Annotated[int, Field(ge=0, le=10_000)] = 24
+    validation_volumes: Annotated[int, Field(ge=1, le=10_000)] = 24
+    #: Files of the folder of anatomies, in order of name, that train and validate; the rest is never read.
+    training_anatomies: Annotated[int, Field(ge=1)] = 9
+    validation_anatomies: Annotated[int, Field(ge=1)] = 2
+    draw: DrawSettings = DrawSettings()
+    stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = (StageSettings(),)
+
+    @model_validator(mode="after")
+    def _windows_fit_the_stride(self) -> Recipe:
+        stride = self.architecture.stride
+        for stage in self.stages:
+            if any(side % stride for side in stage.window):
+                raise ValueError(f"window {stage.window} is not divisible by the stride {stride}")
+        return self
+
+
+def load_recipe(name: str) -> Recipe:
+    """Load a recipe by bundled name or path of a TOML file.
+
+    Raises
+    ------
+    ProtocolError
+        No such recipe, no TOML, an unknown setting or an illegal value.
+    """
+    path = named_file("recipes", name)
+    try:
+        return Recipe.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise explain(path, error) from error
