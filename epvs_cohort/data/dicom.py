@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from epvs_cohort.data.sidecar import iso_date, scanner_name
 from epvs_cohort.data.sniff import opened
@@ -42,6 +43,7 @@ _TAGS = [
     "SeriesDate",
 ]
 _DAMAGED = (
+    BytesLengthException,
     InvalidDicomError,
     OSError,
     EOFError,
@@ -54,6 +56,11 @@ _DAMAGED = (
     OverflowError,
     struct.error,
 )
+#: Bytes of tag, VR and length before the pixels (DICOM PS3.5, 7.1), for the uncompressed little-endian syntaxes.
+_ELEMENT_HEADER = {str(ExplicitVRLittleEndian): 12, str(ImplicitVRLittleEndian): 8}
+
+#: Trailing elements and padding of some thousand bytes are usual.
+_PADDING = 1 << 16
 _MAGIC_AT = 128
 _MAGIC = b"DICM"
 DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
@@ -80,6 +87,8 @@ class Series:
     affine : ndarray, shape (4, 4)
         0-based voxel to RAS mm; from orientation, pixel spacing and the first and last position
         (DICOM PS3.3, C.7.6.2.1.1).
+    padded : mapping of Path to int
+        Files that go on behind their pixels, and how many bytes of them count.
     """
 
     files: tuple[Path, ...]
@@ -87,6 +96,7 @@ class Series:
     affine: FloatArray
     facts: AcquisitionFacts = AcquisitionFacts()
     notes: tuple[str, ...] = ()
+    padded: Mapping[Path, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ class _Slice:
     orientation: tuple[float, ...]
     position: tuple[float, ...]
     facts: AcquisitionFacts
+    end: int | None
 
 
 def is_dicom(path: Path) -> bool:
@@ -127,7 +138,7 @@ def find_series(folder: Path) -> Series:
     UnsuitableImageError
         Several images, slices that do not fit together, gaps, doubled slices, colour or several frames.
     """
-    slices, notes = _slices_in(folder)
+    slices = _slices_in(folder)
     groups = _grouped(slices)
     if not groups:
         raise UnreadableError(f"{folder}: no DICOM image in this folder")
@@ -137,7 +148,7 @@ def find_series(folder: Path) -> Series:
             f"{folder}: {len(groups)} DICOM images in one folder, exactly one is legal: {listed}",
             hint="put each series (and each echo) in a folder of its own",
         )
-    return _stacked(folder, slices, notes)
+    return _stacked(folder, slices)
 
 
 def _grouped(slices: Sequence[_Slice]) -> list[list[_Slice]]:
@@ -159,13 +170,12 @@ def _same_image(one: _Slice, other: _Slice) -> bool:
     return bool(np.allclose(one.orientation, other.orientation, rtol=0.0, atol=_SAME_PLANE))
 
 
-def _slices_in(folder: Path) -> tuple[list[_Slice], list[str]]:
+def _slices_in(folder: Path) -> list[_Slice]:
     try:
         files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as error:
         raise UnreadableError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     slices: list[_Slice] = []
-    notes: list[str] = []
     for path in files:
         if not is_dicom(path):
             if path.suffix.lower() in DICOM_SUFFIXES:
@@ -175,22 +185,26 @@ def _slices_in(folder: Path) -> tuple[list[_Slice], list[str]]:
             continue
         found = _slice_of(path)
         if found is not None:
+            _check_end(found)
             slices.append(found)
-            expected = _pixel_bytes(found)
-            extra = path.stat().st_size - expected
-            if extra > expected:
-                notes.append(
-                    f"{path.name} holds {extra} bytes beyond its {expected} bytes of pixels; they are ignored"
-                )
-    return slices, notes
+    return slices
+
+
+def _check_end(one: _Slice) -> None:
+    size = one.path.stat().st_size
+    if one.end is not None and size < one.end:
+        raise UnreadableError(
+            f"{one.path}: truncated: {size} bytes where its header says {one.end}",
+            hint="copy or download the file again",
+        )
 
 
 def _slice_of(path: Path) -> _Slice | None:
     """Header of one file; None where it holds no pixels (a DICOMDIR, a report)."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), opened(path) as handle:
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(_TAGS))
             if "Rows" not in header or "Columns" not in header:
                 return None
             if int(header.get("NumberOfFrames") or 1) > 1:
@@ -208,6 +222,7 @@ def _slice_of(path: Path) -> _Slice | None:
                 orientation=_numbers(header.get("ImageOrientationPatient")),
                 position=_numbers(header.get("ImagePositionPatient")),
                 facts=_facts(header),
+                end=_end_of_pixels(header, handle.tell()),
             )
     except _DAMAGED as error:
         raise UnreadableError(f"{path}: damaged DICOM header: {error}") from error
@@ -240,11 +255,16 @@ def _facts(header: pydicom.Dataset) -> AcquisitionFacts:
     )
 
 
-def _pixel_bytes(one: _Slice) -> int:
-    return one.size[0] * one.size[1] * one.form[1] * max(one.form[0] // 8, 1)
+def _end_of_pixels(header: pydicom.Dataset, start: int) -> int | None:
+    """Byte behind the pixels, whose element begins at ``start``; None where they are compressed."""
+    element_header = _ELEMENT_HEADER.get(str(header.file_meta.get("TransferSyntaxUID")))
+    if element_header is None:
+        return None
+    bits = int(header.get("BitsAllocated") or 16) * int(header.get("SamplesPerPixel") or 1)
+    return start + element_header + int(header.Rows) * int(header.Columns) * bits // 8
 
 
-def _stacked(folder: Path, slices: Sequence[_Slice], notes: Sequence[str]) -> Series:
+def _stacked(folder: Path, slices: Sequence[_Slice]) -> Series:
     first = slices[0]
     if len(slices) < 2:
         raise UnsuitableImageError(f"{folder}: one DICOM slice ({first.path.name}); a volume has at least 2")
@@ -264,12 +284,20 @@ def _stacked(folder: Path, slices: Sequence[_Slice], notes: Sequence[str]) -> Se
     start, end = np.array(ordered[0].position), np.array(ordered[-1].position)
     affine_lps[:3, 2] = (end - start) / (len(ordered) - 1)
     affine_lps[:3, 3] = start
+    padded = {
+        one.path: one.end for one in ordered if one.end and one.path.stat().st_size > one.end + _PADDING
+    }
+    beyond = tuple(
+        f"{path.name} goes on for {path.stat().st_size - end} bytes behind its pixels; they are ignored"
+        for path, end in padded.items()
+    )
     return Series(
         files=tuple(one.path for one in ordered),
         shape=(*first.size, len(ordered)),
         affine=LPS_FROM_RAS @ affine_lps,
         facts=first.facts,
-        notes=(*notes, *uneven),
+        notes=beyond + uneven,
+        padded=padded,
     )
 
 

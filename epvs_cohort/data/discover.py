@@ -102,7 +102,7 @@ def discover(scans: Path, options: DiscoverOptions | None = None) -> Discovery:
 def _found(scans: Path, options: DiscoverOptions) -> Discovery:
     if not os.path.lexists(scans):
         raise UsageError(f"{scans}: no such file or folder")
-    if not scans.is_dir():
+    if not os.path.isdir(scans):
         if scans.suffix.lower() in _TABLES:
             return _from_manifest(scans, options)
         return Discovery((_scan_of(scans, scans.parent, dicom=False),))

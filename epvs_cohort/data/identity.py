@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class FileState:
             Missing or not permitted.
         """
         try:
-            if not path.is_dir():
+            if not os.path.isdir(path):
                 found = path.stat()
                 return cls(found.st_size, found.st_mtime_ns, found.st_ino)
             states = [(file.name, file.stat()) for file in _files_in(path)]
@@ -67,7 +68,7 @@ def sha256_of(path: Path) -> str:
     UnreadableError
         Missing, empty or not permitted.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return _hash_file(path).hex()
     try:
         files = _files_in(path)

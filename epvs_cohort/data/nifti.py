@@ -165,7 +165,7 @@ def _parse_mgh(head: bytes, path: Path) -> Layout:
         inter=0.0,
         affine=np.asarray(header.get_affine(), dtype=np.float64),
         notes=() if placed else ("the MGH header has no orientation; coronal slices are assumed",),
-        quality=(_orientation(known=placed),),
+        quality=(orientation_quality(known=placed),),
     )
 
 
@@ -231,7 +231,7 @@ def _placement(header: nib.Nifti1Header, shape: tuple[int, ...], path: Path) -> 
         affine = np.asarray(header.get_base_affine(), dtype=np.float64)
         notes.append("neither sform nor qform is set: orientation unknown, voxel axes taken as L, A, S")
     known = sform is not None or qform is not None
-    return _Placement(affine, tuple(notes), (_orientation(known=known), *quality))
+    return _Placement(affine, tuple(notes), (orientation_quality(known=known), *quality))
 
 
 def _qform(header: nib.Nifti1Header) -> FloatArray:
@@ -248,5 +248,6 @@ def _corner_distance_mm(first: FloatArray, second: FloatArray, shape: tuple[int,
     return float(np.max(np.linalg.norm(gap, axis=1)))
 
 
-def _orientation(*, known: bool) -> QcValue:
+def orientation_quality(*, known: bool) -> QcValue:
+    """Quality measure ``orientation_known``: 1 where the header tells how the voxels lie in space."""
     return QcValue("orientation_known", float(known), "0 or 1")

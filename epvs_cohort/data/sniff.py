@@ -26,6 +26,7 @@ PROMISED: dict[str, str] = {
 MAX_DEFLATE_RATIO = 1032
 
 _HEAD_BYTES = 4096
+_INNER_BYTES = 512
 _PIECE_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
@@ -110,7 +111,7 @@ def content_of(path: Path) -> str:
     if not head.startswith(_GZIP_MAGIC):
         return _name_of(head)
     try:
-        inner = zlib.decompressobj(_GZIP_WBITS).decompress(head, _HEAD_BYTES)
+        inner = zlib.decompressobj(_GZIP_WBITS).decompress(head, _INNER_BYTES)
     except zlib.error:
         return "damaged gzip"
     return f"gzip-compressed {_name_of(inner)}" if inner else "gzip of nothing, or cut off at its start"
@@ -151,6 +152,8 @@ def check_extension(path: Path) -> str:
         return extension
     legal = [known for known, name in PROMISED.items() if name == content]
     hint = f"rename it to end in {' or '.join(legal)}" if legal else ""
+    if content.startswith(("damaged", "gzip of nothing")):
+        hint = "copy or download the file again"
     if content == "DICOM":
         hint = "name the folder that holds the DICOM series instead of one of its files"
     if promised is None:

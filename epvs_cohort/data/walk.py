@@ -64,8 +64,8 @@ def walk(root: Path) -> Iterator[Candidate]:
         if folder != root and any(entry.name == _STORE_SIDECAR for entry in entries):
             yield Candidate(folder, "a prepared volume of this program")
             continue
-        below = [entry for entry in entries if entry.is_dir()]
-        yield from _of_files(folder, [Path(entry.path) for entry in entries if not entry.is_dir()])
+        below = [entry for entry in entries if os.path.isdir(entry.path)]
+        yield from _of_files(folder, [Path(entry.path) for entry in entries if not os.path.isdir(entry.path)])
         for entry in reversed(below):
             path = Path(entry.path)
             if entry.name.lower() in _DERIVED_FOLDERS:
