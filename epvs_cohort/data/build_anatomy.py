@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from epvs_cohort.data.atlas import BUNDLED, TISSUE_CODES
 from epvs_cohort.data.build_atlas import (
     N_REFINED,
     Sources,
@@ -28,7 +29,6 @@ from epvs_cohort.data.build_atlas import (
     refined,
     tissue_map,
 )
-from epvs_cohort.data.atlas import BUNDLED, TISSUE_CODES
 from epvs_cohort.geometry import FloatArray
 
 logger = logging.getLogger(__name__)

@@ -225,7 +225,7 @@ def load_anatomy(path: Path) -> Anatomy:
         Not a readable 3D label map, or structures of the basal ganglia are missing.
     """
     try:
-        image = nib.as_closest_canonical(nib.load(path))  # type: ignore[attr-defined, no-untyped-call]
+        image = nib.as_closest_canonical(nib.load(path))
         labels = np.asarray(image.dataobj)
     except (OSError, EOFError, ImageFileError) as error:
         raise ConfigError(f"{path}: not a readable label map: {error}") from error

@@ -171,17 +171,32 @@ def fluid_fraction(
     """
     out = np.zeros(grid.shape, dtype=np.float32)
     for lesion in lesions:
-        window = _window(lesion, grid, psf_sigma_mm)
-        if any(w.start >= w.stop for w in window):
+        found = coverage(lesion, grid, psf_sigma_mm)
+        if found is None:
             continue
-        patch, inside = _render(lesion, grid, window, psf_sigma_mm)
-        patch = patch[inside] * np.float32(lesion.contrast if with_contrast else 1.0)
-        target = tuple(
-            slice(max(w.start, 0), min(w.stop, n)) for w, n in zip(window, grid.shape, strict=True)
-        )
+        target, patch = found
+        patch = patch * np.float32(lesion.contrast if with_contrast else 1.0)
         held = out[target]
         np.copyto(held, patch, where=np.abs(patch) > np.abs(held))
     return out
+
+
+def coverage(
+    lesion: LesionSpec, grid: Grid, psf_sigma_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> tuple[tuple[slice, slice, slice], Float32Array] | None:
+    """Part of each voxel that one lesion fills, where it lies on the grid.
+
+    Returns
+    -------
+    tuple or None
+        Window of the grid and coverage in [0, 1] of its voxels, float32; None where the lesion misses the grid.
+    """
+    window = _window(lesion, grid, psf_sigma_mm)
+    if any(w.start >= w.stop for w in window):
+        return None
+    patch, inside = _render(lesion, grid, window, psf_sigma_mm)
+    target = [slice(max(w.start, 0), min(w.stop, n)) for w, n in zip(window, grid.shape, strict=True)]
+    return (target[0], target[1], target[2]), patch[inside]
 
 
 def crossing_mm(lesion: LesionSpec, plane_point_mm: FloatArray, normal: FloatArray) -> FloatArray | None:
@@ -272,7 +287,9 @@ def _render(
     psf_sigma_mm: tuple[float, float, float],
 ) -> tuple[Float32Array, tuple[slice, slice, slice]]:
     """Coverage of the voxels of ``window`` and the part of it that lies inside the grid."""
-    factors = [max(1, int(np.ceil(s / _SUB_MM))) for s in grid.spacing_mm]
+    # Wide ones need no finer edge than a third of their radius.
+    sub_mm = max(_SUB_MM, lesion.radius_mm / 3.0)
+    factors = [max(1, int(np.ceil(s / sub_mm))) for s in grid.spacing_mm]
     axes = [
         w.start - 0.5 + (np.arange((w.stop - w.start) * f) + 0.5) / f
         for w, f in zip(window, factors, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine
 from epvs_cohort.records import Float32Array
@@ -84,14 +85,14 @@ def paint_mimics(
     wide = (_SOFT_MM, _SOFT_MM, _SOFT_MM)
     soft = fluid_fraction(mimics.soft, grid, psf_sigma_mm=wide)
     # A blob fades towards anything brighter than itself: ventricles and sulci keep their level.
-    out = image + soft * np.maximum(np.float32(fluid) - image, 0.0)
+    out: Float32Array = image + soft * np.maximum(np.float32(fluid) - image, 0.0)
     sharp = fluid_fraction(mimics.bright, grid, psf_sigma_mm=psf_sigma_mm)
     out += sharp * (np.float32(fluid) - out)
     out *= np.float32(1.0) - fluid_fraction(mimics.dark, grid, psf_sigma_mm=psf_sigma_mm)
     return out
 
 
-def _candidates(rng: np.random.Generator, where: np.ndarray, grid: Grid) -> FloatArray:  # type: ignore[type-arg]
+def _candidates(rng: np.random.Generator, where: npt.NDArray[np.bool_], grid: Grid) -> FloatArray:
     flat = np.flatnonzero(where)
     if flat.size == 0:
         return np.zeros((0, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine
 from epvs_cohort.records import LabelArray
@@ -88,7 +89,7 @@ def dice(a: LabelArray, b: LabelArray) -> float:
     return 2.0 * both / max(int((a > 0).sum()) + int((b > 0).sum()), 1)
 
 
-def _inner(regions: LabelArray) -> np.ndarray:  # type: ignore[type-arg]
+def _inner(regions: LabelArray) -> npt.NDArray[np.bool_]:
     """Voxels whose six neighbours lie in a region too."""
     inside = regions > 0
     out = inside.copy()

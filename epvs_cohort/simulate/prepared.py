@@ -23,7 +23,15 @@ from epvs_cohort.simulate.tissue import (
     paint,
     texture_field,
 )
-from epvs_cohort.simulate.warp import Placed, ShapeVariation, Warp, draw_warp, random_rigid, sample
+from epvs_cohort.simulate.warp import (
+    Placed,
+    ShapeVariation,
+    Warp,
+    draw_warp,
+    inverse_of,
+    random_rigid,
+    sample,
+)
 
 #: Gaussian in voxels of the 0.5 mm labels that turns them into probabilities.
 DETAIL_BLUR = 0.7
@@ -31,6 +39,9 @@ DETAIL_BLUR = 0.7
 #: Residual pose after registration: at most so many degrees and mm on each axis.
 RESIDUAL_DEG = 3.0
 RESIDUAL_MM = 2.0
+
+#: Widening of the ventricles is drawn evenly between these.
+GROWTH = (-0.15, 0.35)
 
 #: Displacement of the atlas ROI in mm at which its mean Dice is 0.75.
 ROI_ERROR_MM = 1.6
@@ -88,18 +99,18 @@ def draw_canvas(anatomy: Anatomy, rng: np.random.Generator, protocol: Protocol) 
     protocol : Protocol
         Gives the prepared grid.
     """
-    warp = draw_warp(rng, anatomy, ShapeVariation())
+    warp = draw_warp(rng, anatomy, ShapeVariation(), growth=float(rng.uniform(*GROWTH)))
     center = roi_center_mm(anatomy, warp)
     pose = random_rigid(rng, center, RESIDUAL_DEG, RESIDUAL_MM)
     grid = centered_grid(protocol.grid.shape, protocol.grid.spacing_mm, center)
-    placed = Placed(grid, np.linalg.inv(pose))
+    placed = Placed(grid, inverse_of(pose))
     tissue, scanner = draw_tissue(rng), draw_scanner(rng)
     mean, labels = painted(rng, anatomy, warp, placed, tissue)
     mimics = draw_mimics(rng, labels, grid, MimicRates())
     mean = blur(mean, grid, scanner.psf_sigma_mm)
     mean = paint_mimics(mean, grid, tissue.fluid, mimics, scanner.psf_sigma_mm)
     return _canvas(
-        rng, _Scene(mean, labels, tissue, scanner, grid, apply_affine(pose, _ac_mm(anatomy, warp)), pose)
+        rng, _Scene(mean, labels, tissue, scanner, grid, apply_affine(pose, ac_mm(anatomy, warp)), pose)
     )
 
 
@@ -152,5 +163,6 @@ def roi_center_mm(anatomy: Anatomy, warp: Warp) -> FloatArray:
     return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2.0, dtype=np.float64)
 
 
-def _ac_mm(anatomy: Anatomy, warp: Warp) -> FloatArray:
+def ac_mm(anatomy: Anatomy, warp: Warp) -> FloatArray:
+    """Anterior commissure in person RAS mm, shape (3,)."""
     return warp.inverse(anatomy.ac_mm)

@@ -104,17 +104,17 @@ _ASSUMED: Mapping[Tissue, tuple[float, float]] = {
 _TEXTURE: Mapping[Tissue, float] = {
     Tissue.AIR: 0.0,
     Tissue.VENTRICLE: 0.03,
-    Tissue.SULCUS: 0.30,
-    Tissue.PLEXUS: 0.25,
-    Tissue.CORTEX: 0.07,
-    Tissue.CEREBELLUM: 0.10,
-    Tissue.VESSEL: 0.15,
-    Tissue.SOFT: 0.25,
-    Tissue.SKIN: 0.15,
-    Tissue.MARROW: 0.15,
-    Tissue.MUCOSA: 0.3,
-    Tissue.MUSCLE: 0.08,
-    Tissue.BONE: 0.03,
+    Tissue.SULCUS: 0.12,
+    Tissue.PLEXUS: 0.12,
+    Tissue.CORTEX: 0.05,
+    Tissue.CEREBELLUM: 0.06,
+    Tissue.VESSEL: 0.06,
+    Tissue.SOFT: 0.10,
+    Tissue.SKIN: 0.06,
+    Tissue.MARROW: 0.06,
+    Tissue.MUCOSA: 0.10,
+    Tissue.MUSCLE: 0.05,
+    Tissue.BONE: 0.02,
 }
 _TEXTURE_ELSEWHERE = 0.035
 

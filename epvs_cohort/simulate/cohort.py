@@ -1,0 +1,243 @@
+"""A simulated cohort as a BIDS data set with its truth beside it. One seed, one set of bytes."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from epvs_cohort import __version__
+from epvs_cohort.errors import UsageError
+from epvs_cohort.protocol import digest
+from epvs_cohort.simulate.anatomy import Anatomy, anatomy_files, bundled_anatomy, load_anatomy
+from epvs_cohort.simulate.bids import ScanTruth, write_scan, write_tables
+from epvs_cohort.simulate.heads import (
+    LATERAL_VENTRICLES,
+    Acquisition,
+    draw_person,
+    draw_person_lesions,
+    intracranial_ml,
+    scan_person,
+    ventricle_ml,
+)
+from epvs_cohort.simulate.lesions import DEFAULT_COUNT, LesionShape, NegativeBinomial
+from epvs_cohort.simulate.mimics import MimicRates
+from epvs_cohort.simulate.prepared import GROWTH
+from epvs_cohort.simulate.warp import ShapeVariation
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["evaluation", "training"]
+
+#: Legal edge of a voxel in mm.
+VOXEL_RANGE_MM = (0.3, 6.0)
+
+#: Random streams of one scan; a stream that is not used (lesions) leaves the others alone.
+_PERSON, _LESIONS, _SCAN, _FACTS = range(4)
+
+#: Age in years: mean, deviation, and range.
+_AGE = (68.0, 10.0, 45.0, 95.0)
+#: In an evaluation cohort the mean count grows by this part a year (e-fold), and so do the ventricles.
+_COUNT_PER_YEAR = 0.025
+_GROWTH_PER_YEAR = 0.012
+_GROWTH_NOISE = 0.10
+
+
+@dataclass(frozen=True)
+class SimulateOptions:
+    """What to simulate.
+
+    Attributes
+    ----------
+    scans : int
+        Number of people, one scan each.
+    seed : int
+        Scan n is a function of seed and n alone, whatever the number of scans and processes.
+    kind : str
+        ``evaluation``: count and ventricles rise with age, as in people; ``training``: all independent.
+    anatomies : Path or None
+        Folder of label maps; None is the bundled one.
+    voxel_mm : tuple of float
+    with_lesions : bool
+        False: the same heads without perivascular spaces.
+    n_procs : int
+    """
+
+    scans: int
+    seed: int
+    kind: Kind = "evaluation"
+    anatomies: Path | None = None
+    voxel_mm: tuple[float, float, float] = (0.49, 0.49, 0.8)
+    with_lesions: bool = True
+    n_procs: int = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Age, sex, ventricle growth, count and anatomy of one person, before any image is drawn."""
+
+    age: int
+    sex: str
+    growth: float
+    count: int
+    anatomy: int
+
+
+def simulate_cohort(
+    out: Path, options: SimulateOptions, on_scan: Callable[[int, int], None] | None = None
+) -> None:
+    """Simulate whole-head scans and write them with their truth to a new folder.
+
+    Parameters
+    ----------
+    out : Path
+        Created; must not hold anything.
+    options : SimulateOptions
+    on_scan : callable, optional
+        Called with (done, asked for) after each scan.
+
+    Raises
+    ------
+    UsageError
+        An option is out of range, or ``out`` holds something.
+    ConfigError
+        The folder of anatomies is unusable.
+    """
+    _check(out, options)
+    sizes = _ventricle_ranks(options)
+    out.mkdir(parents=True, exist_ok=True)
+    logger.info("%s: simulating %d scans, seed %d", out, options.scans, options.seed)
+    truths: list[ScanTruth] = []
+    for truth in _all_scans(out, options, sizes):
+        truths.append(truth)
+        if on_scan is not None:
+            on_scan(len(truths), options.scans)
+    write_tables(out, truths, parameters(options))
+
+
+def parameters(options: SimulateOptions) -> dict[str, object]:
+    """Every setting that the images depend on, and its hash, for ``simulation.json``."""
+    settings: dict[str, object] = {
+        "kind": options.kind,
+        "voxel_mm": list(options.voxel_mm),
+        "with_lesions": options.with_lesions,
+        "anatomies": [p.name for p in _paths(options.anatomies)] or ["bundled"],
+        "count": asdict(DEFAULT_COUNT),
+        "lesion_shape": asdict(LesionShape()),
+        "mimics": asdict(MimicRates()),
+        "head_shape": asdict(ShapeVariation()),
+        "acquisition": asdict(Acquisition(voxel_mm=options.voxel_mm)),
+        "age": list(_AGE),
+        "count_per_year": _COUNT_PER_YEAR,
+        "growth_per_year": _GROWTH_PER_YEAR,
+        "program_version": __version__,
+    }
+    return {
+        "seed": options.seed,
+        "scans": options.scans,
+        "settings_id": digest(settings),
+        "settings": settings,
+    }
+
+
+def draw_facts(options: SimulateOptions, index: int, ventricle_ranks: tuple[float, ...]) -> Facts:
+    """Draw what is known of person ``index`` (from 0) before the head is drawn.
+
+    Parameters
+    ----------
+    ventricle_ranks : tuple of float
+        Rank of each anatomy by the size of its ventricles, 0 to 1.
+    """
+    rng = _stream(options.seed, index, _FACTS)
+    mean, deviation, low, high = _AGE
+    age = float(np.clip(rng.normal(mean, deviation), low, high))
+    sex = "F" if rng.random() < 0.5 else "M"
+    ranks = np.asarray(ventricle_ranks)
+    if options.kind == "evaluation":
+        years = age - mean
+        growth = float(np.clip(rng.normal(_GROWTH_PER_YEAR * years, _GROWTH_NOISE), -0.2, 0.45))
+        expected = NegativeBinomial(
+            DEFAULT_COUNT.mean * np.exp(_COUNT_PER_YEAR * years), DEFAULT_COUNT.dispersion
+        )
+        weights = np.exp(-0.5 * ((ranks - (age - low) / (high - low)) / 0.3) ** 2)
+    else:
+        growth = float(rng.uniform(*GROWTH))
+        expected = DEFAULT_COUNT
+        weights = np.ones(len(ranks))
+    count = expected.draw(rng)
+    anatomy = int(rng.choice(len(ranks), p=weights / weights.sum()))
+    return Facts(round(age), sex, growth, count if options.with_lesions else 0, anatomy)
+
+
+def _all_scans(out: Path, options: SimulateOptions, ranks: tuple[float, ...]) -> Iterator[ScanTruth]:
+    jobs = [(out, options, ranks, index) for index in range(options.scans)]
+    if options.n_procs == 1:
+        yield from map(_one_scan, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(options.n_procs, options.scans), mp_context=context) as pool:
+        yield from pool.map(_one_scan, jobs)
+
+
+def _one_scan(job: tuple[Path, SimulateOptions, tuple[float, ...], int]) -> ScanTruth:
+    out, options, ranks, index = job
+    facts = draw_facts(options, index, ranks)
+    anatomy = _anatomy(options.anatomies, facts.anatomy)
+    person = draw_person(_stream(options.seed, index, _PERSON), anatomy, facts.growth)
+    lesions = draw_person_lesions(_stream(options.seed, index, _LESIONS), person, facts.count)
+    acquisition = Acquisition(voxel_mm=options.voxel_mm)
+    head = scan_person(_stream(options.seed, index, _SCAN), person, lesions, acquisition)
+    covariates: dict[str, str | int | float] = {
+        "age": facts.age,
+        "sex": facts.sex,
+        "icv_ml": round(intracranial_ml(person), 1),
+        "ventricle_ml": round(ventricle_ml(person), 1),
+    }
+    logger.info("scan %d: %s, %d lesions", index + 1, anatomy.name, len(head.lesions))
+    return write_scan(out, index + 1, head, covariates)
+
+
+def _stream(seed: int, index: int, stream: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, stream)))
+
+
+def _paths(folder: Path | None) -> list[Path]:
+    return [] if folder is None else anatomy_files(folder)
+
+
+@lru_cache(maxsize=16)
+def _anatomy(folder: Path | None, number: int) -> Anatomy:
+    return bundled_anatomy() if folder is None else load_anatomy(_paths(folder)[number])
+
+
+def _ventricle_ranks(options: SimulateOptions) -> tuple[float, ...]:
+    """Rank of each anatomy by its ventricles' part of the intracranial volume, 0 to 1."""
+    paths = _paths(options.anatomies)
+    if len(paths) < 2:
+        return (0.5,)
+    share = []
+    for path in paths:
+        anatomy = load_anatomy(path)
+        share.append(anatomy.volume_ml(LATERAL_VENTRICLES) / anatomy.intracranial_ml)
+    order = np.argsort(np.argsort(share))
+    return tuple(float(rank) / (len(share) - 1) for rank in order)
+
+
+def _check(out: Path, options: SimulateOptions) -> None:
+    if options.scans < 1 or options.n_procs < 1 or options.seed < 0:
+        raise UsageError(
+            f"scans {options.scans}, n_procs {options.n_procs}, seed {options.seed}: "
+            "at least 1, 1 and 0 are legal"
+        )
+    low, high = VOXEL_RANGE_MM
+    if not all(low <= edge <= high for edge in options.voxel_mm):
+        raise UsageError(f"voxel {options.voxel_mm} mm: edges of {low} to {high} mm are legal")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: a new or empty folder is needed, found something in it")
