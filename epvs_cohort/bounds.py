@@ -31,7 +31,7 @@ DEFAULT_LIMITS: Final[dict[str, Limits]] = {
     "mask_ventricle_share": (None, 0.20),
     "mask_csf_share": (None, 0.12),
     "mask_cortex_share": (None, 0.20),
-    "mask_bright_share": (None, 0.20),
+    "mask_bright_share": (None, 0.25),
     "mask_negative_share": (None, 0.01),
     # Contrast. Fluid over white matter: 1.5 (PD) to 2.7 (T2) in real scans, below 1 in a T1-weighted one.
     "csf_wm_ratio": (1.2, 5.0),

@@ -36,6 +36,12 @@ _HEAT_STOPS: Final = np.array(
 )
 #: Heat below this part of the scan's highest heat is left clear.
 _HEAT_FLOOR: Final = 0.15
+#: Prepared intensity shown as white: the trim leaves headroom above the tissue.
+_BRIGHT_INTENSITY: Final = 0.85
+#: WebP quality of the large pages of slices, which are three times enlarged and so hold no fine detail.
+_PAGE_QUALITY: Final = 50
+#: Border of the mask on painted slices.
+_MASK_GREY: Final[Colour] = (150, 150, 150)
 #: Letters at the left, right, top and bottom of a plane, by the axis it is cut across.
 _EDGE_LETTERS: Final = {0: tuple("APSI"), 1: tuple("RLSI"), 2: tuple("RLAP")}
 #: Name of the stored greyscale picture of grid slice k.
@@ -185,12 +191,13 @@ def lesion_pictures(
 ) -> Mapping[str, bytes]:
     """Pictures of the heatmap and the numbered lesions: the AC slice with its neighbours, the fullest slices.
 
-    Each row shows one grid slice twice: plain, and with heat, component outlines and numbered circles.
+    Each row shows one grid slice twice: plain, and with heat, mask, component outlines and numbered circles. The
+    slices at the AC are shown as scanned where the volume brings their pictures, the others as the network sees them.
 
     Parameters
     ----------
     volume : PreparedVolume
-        Its stored slices ``slice_kkk.webp`` are the background where there are any, else its intensities.
+        Its pictures ``slice_kkk.webp`` are the background at the AC where there are any, else its intensities.
     heat_volume : ndarray, shape (I, J, K), float32
         Heatmap M on the prepared grid.
     detection : Detection
@@ -216,7 +223,7 @@ def lesion_pictures(
         )
     fullest = _fullest_slices(detection, depth)
     panels = [_lesion_row(volume, share, detection, (k, "")) for k in fullest]
-    found["lesions_most.webp"] = encode(side_by_side(panels, down=True))
+    found["lesions_most.webp"] = encode(side_by_side(panels, down=True), quality=_PAGE_QUALITY)
     return found
 
 
@@ -245,11 +252,11 @@ def _fullest_slices(detection: Detection, depth: int, wanted: int = 3) -> list[i
     return sorted(chosen[:wanted], reverse=True)
 
 
-def _background(volume: PreparedVolume, k: int) -> ByteArray:
-    stored = volume.pictures.get(SLICE_NAME.format(k=k))
+def _background(volume: PreparedVolume, k: int, *, as_scanned: bool) -> ByteArray:
+    stored = volume.pictures.get(SLICE_NAME.format(k=k)) if as_scanned else None
     if stored is not None:
         return np.asarray(decode(stored).convert("L"), dtype=np.uint8)
-    return window(upright(volume.intensities[:, :, k]).astype(np.float32), 0.0, 1.0)
+    return window(upright(volume.intensities[:, :, k]).astype(np.float32), 0.0, _BRIGHT_INTENSITY)
 
 
 def _lesion_row(
@@ -259,9 +266,10 @@ def _lesion_row(
     width, height, _ = share.shape
     spacing = np.linalg.norm(volume.native_from_grid[:3, :3], axis=0)
     size = (3 * width, round(3 * height * float(spacing[1] / spacing[0])))
-    grey = _background(volume, k)
+    grey = _background(volume, k, as_scanned=bool(title))
     plain, painted = grey_panel(grey, size), grey_panel(grey, size)
     blend_heat(painted, np.asarray(upright(share[:, :, k]), dtype=np.float32))
+    paint(painted, np.asarray(upright(volume.labels[:, :, k] > 0), dtype=np.bool_), _MASK_GREY)
     _draw_lesions(painted, detection, k, share.shape)
     for panel in (plain, painted):
         letter(panel, 2)

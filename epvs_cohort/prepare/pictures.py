@@ -40,8 +40,9 @@ STRUCTURE_COLOURS: tuple[tuple[tuple[int, int], str, Colour], ...] = (
 )
 VENTRICLE, WHITE_MATTER = 1, 4
 
-#: Half the width of the planes in mm: the whole head, a step of 1 mm.
-HALF_WIDTH_MM = 88
+#: Extent of the planes in mm from the centre of the region, which lies in the front half of the head; step 1 mm.
+LOW_MM = np.array([-84.0, -112.0, -80.0])
+HIGH_MM = np.array([84.0, 84.0, 92.0])
 #: The sagittal plane of the outline lies this far left of the middle, through the putamen: at the midline there is
 #: nothing to see of the basal ganglia.
 PUTAMEN_OFFSET_MM = 24.0
@@ -107,10 +108,10 @@ def cut_planes(
     """
     grids, cuts = [], []
     for axis in range(3):
-        size = [2 * HALF_WIDTH_MM + 1] * 3
+        size = [round(high - low) + 1 for low, high in zip(LOW_MM, HIGH_MM, strict=True)]
         size[axis] = 1
         affine = np.eye(4)
-        affine[:3, 3] = np.asarray(center_mm) - HALF_WIDTH_MM
+        affine[:3, 3] = np.asarray(center_mm) + LOW_MM
         affine[axis, 3] = center_mm[axis] + (sagittal_offset_mm if axis == 0 else 0.0)
         grid = Grid((size[0], size[1], size[2]), affine)
         cut = sample_linear(image.data, voxel_from_rigid @ grid.affine, grid.shape)
@@ -127,6 +128,15 @@ def grey_window(values: Float32Array) -> tuple[float, float]:
     if bright.size == 0:
         return 0.0, 1.0
     return 0.0, float(np.quantile(bright, 0.99))
+
+
+def tissue_window(values: Float32Array) -> tuple[float, float]:
+    """Window of a crop around the ganglia that lets the ventricles run white, so that small bright dots stand out."""
+    bright = values[values > 0]
+    if bright.size == 0:
+        return 0.0, 1.0
+    low, high = np.quantile(bright, (0.01, 0.97))
+    return float(low), float(high)
 
 
 def roi_picture(planes: Planes, outlined: Outline, grid: Grid) -> Pillow.Image:
@@ -171,7 +181,7 @@ def slice_pictures(
     shifted = voxel_from_grid.copy()
     shifted[:3, 3] += voxel_from_grid[:3, 2] * low
     slab = resample_cubic(image.data, shifted, (shape[0], shape[1], high - low))
-    dark, bright = grey_window(slab)
+    dark, bright = tissue_window(slab)
     return {
         SLICE_NAME.format(k=k): encode(
             Pillow.fromarray(

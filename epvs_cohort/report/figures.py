@@ -18,10 +18,10 @@ PARTS: Final = {
     "roi.webp": "Outline of the basal ganglia, and the box that the network sees",
     "registration.webp": "Template over the scan: its edges should follow brain, white matter and ventricles",
     "lesions_ac.webp": "Slice of the anterior commissure and its neighbours: scan, and heatmap with lesions",
-    "lesions_most.webp": "Slices with most lesions: prepared intensities or scan, and heatmap with lesions",
+    "lesions_most.webp": "Slices with most lesions: what the network sees, and heatmap with lesions",
 }
 LEGEND: Final = (
-    "Radiological convention: R is the person's right. Heat runs from dark to bright. Green outline: found lesion; "
+    "Radiological convention: R is the person's right. Heat runs from dark to bright. Grey outline: mask; green: lesion; "
     "numbered circle: its centre lies within 1.5 slices."
 )
 #: Widest page in pixels; wider pictures are shrunk to it.
