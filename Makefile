@@ -7,10 +7,13 @@ TRAIN_FLAGS ?=
 DEMO ?= demo
 DEMO_SCANS ?= 12
 DEMO_SEED ?= 7
+# Scans simulated at the same time; each takes about 1.5 GB of memory.
+DEMO_PROCS ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+SIMULATED := $(DEMO)/.simulated-$(DEMO_SCANS)-$(DEMO_SEED)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install $(PIP_FLAGS) --constraint constraints.txt
 
 # What the demo tells besides the summary of the run: the heads of all three tables, and where to look.
@@ -46,8 +49,13 @@ $(INSTALLED_TEST): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[test]'
 	@touch $@ $(INSTALLED)
 
-demo: $(INSTALLED)
-	$(BIN)/epvs-cohort simulate $(DEMO)/scans --scans $(DEMO_SCANS) --seed $(DEMO_SEED)
+# The folder is made anew: an interrupted simulation leaves one that cannot be gone on with.
+$(SIMULATED): | $(INSTALLED)
+	@rm -rf $(DEMO)/scans && mkdir -p $(DEMO)
+	$(BIN)/epvs-cohort simulate $(DEMO)/scans --scans $(DEMO_SCANS) --seed $(DEMO_SEED) --n-procs $(DEMO_PROCS)
+	@touch $@
+
+demo: $(INSTALLED) $(SIMULATED)
 	$(BIN)/epvs-cohort run $(DEMO)/scans --out $(DEMO)/counts.parquet --figures
 	@$(BIN)/python -c "$$TELL" $(DEMO)/counts.parquet
 
