@@ -7,7 +7,7 @@ TRAIN_FLAGS ?=
 DEMO ?= demo
 DEMO_SCANS ?= 12
 DEMO_SEED ?= 7
-# Scans simulated at the same time; each takes about 1.5 GB of memory.
+# Scans simulated at the same time; each takes about 1 GB of memory.
 DEMO_PROCS ?= 2
 
 BIN := $(VENV)/bin
