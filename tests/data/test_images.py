@@ -104,7 +104,8 @@ def test_scaling_is_applied(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(patched(scl_slope=0.25, scl_inter=-100.0)))
     image = read_image(path, DEFAULT)
     assert image.data.dtype == np.float32
-    np.testing.assert_allclose(image.data, volume() * 0.25 - 100.0, rtol=1e-6)
+    expected = volume().astype(np.float64) * 0.25 - 100.0
+    np.testing.assert_allclose(image.data.astype(np.float64), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan])
@@ -243,7 +244,7 @@ def test_float64_is_converted_without_a_second_copy(tmp_path: Path) -> None:
     image = read_image(path, DEFAULT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    np.testing.assert_allclose(image.data, data, rtol=1e-6)
+    np.testing.assert_allclose(image.data.astype(np.float64), data, rtol=1e-6)
     assert peak < 4 * data.size + 20 * 2**20
 
 
