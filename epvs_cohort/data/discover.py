@@ -204,8 +204,13 @@ def _only_participants(scans: Path, found: Discovery, labels: tuple[str, ...]) -
             f"{scans}: participant {', '.join(unknown)} has no scan here; {len(known)} participants have one: "
             f"{some}{', ...' if len(known) > _NAMED_IN_ERROR else ''}"
         )
-    asked = [scan for scan in found.scans if scan.subject and scan.subject.removeprefix("sub-") in wanted]
-    others = [(scan.path, "not of the participants asked for") for scan in found.scans if scan not in asked]
+    asked: list[Scan] = []
+    others: list[tuple[Path, str]] = []
+    for scan in found.scans:
+        if scan.subject and scan.subject.removeprefix("sub-") in wanted:
+            asked.append(scan)
+        else:
+            others.append((scan.path, "not of the participants asked for"))
     return Discovery(tuple(asked), found.passed_over + tuple(others))
 
 

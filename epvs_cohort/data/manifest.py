@@ -26,7 +26,7 @@ _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})", re.ASCII)
 #: No leading zero before another digit (an identifier), and nothing that a float cannot hold.
 _REAL = re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
 #: BIDS writes n/a for unknown; the others are what tables of R and pandas hold.
-_UNKNOWN = frozenset({"", "n/a", "N/A", "NA", "NaN", "nan"})
+UNKNOWN = frozenset({"", "n/a", "N/A", "NA", "NaN", "nan"})
 
 
 @dataclass(frozen=True)
@@ -208,11 +208,11 @@ def _scan(
 
 
 def _side_file(folder: Path, name: str | None) -> Path | None:
-    return folder / name if name and name not in _UNKNOWN else None
+    return folder / name if name and name not in UNKNOWN else None
 
 
 def _ac_slice(text: str, line: int, faults: _Faults) -> int | None:
-    if text in _UNKNOWN:
+    if text in UNKNOWN:
         return None
     if not re.fullmatch(r"\d{1,6}", text, re.ASCII):
         faults.add(
@@ -230,9 +230,9 @@ def typed_cells(cells: Sequence[str]) -> tuple[Scalar, ...]:
     >>> typed_cells(["1", "", "2"]), typed_cells(["1", "2.5"]), typed_cells(["007", "12"])
     ((1, None, 2), (1.0, 2.5), ('007', '12'))
     """
-    known = [cell for cell in cells if cell not in _UNKNOWN]
+    known = [cell for cell in cells if cell not in UNKNOWN]
     if known and all(_INTEGER.fullmatch(cell) for cell in known):
-        return tuple(None if cell in _UNKNOWN else int(cell) for cell in cells)
+        return tuple(None if cell in UNKNOWN else int(cell) for cell in cells)
     if known and all(_REAL.fullmatch(cell) for cell in known):
-        return tuple(None if cell in _UNKNOWN else float(cell) for cell in cells)
-    return tuple(None if cell in _UNKNOWN else cell for cell in cells)
+        return tuple(None if cell in UNKNOWN else float(cell) for cell in cells)
+    return tuple(None if cell in UNKNOWN else cell for cell in cells)
