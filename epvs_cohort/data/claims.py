@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,19 @@ def check_claim(path: Path, shape: tuple[int, ...], affine: FloatArray, settings
             )
         notes = (f"4D: the first of {shape[3]} volumes is taken",)
     i, j, k = shape[:3]
-    _check_memory(path, (i, j, k), settings)
+    check_memory(path, (i, j, k), settings)
     return Claim((i, j, k), affine, notes + _check_geometry(path, affine, settings))
 
 
-def _check_memory(path: Path, shape: tuple[int, int, int], settings: InputSettings) -> None:
-    gib = 4 * shape[0] * shape[1] * shape[2] / _BYTES_PER_GIB
+def check_memory(path: Path, shape: tuple[int, ...], settings: InputSettings) -> None:
+    """Check the memory of that many voxels as float32.
+
+    Raises
+    ------
+    TooLargeError
+        More than ``settings.max_gib``.
+    """
+    gib = 4 * math.prod(shape) / _BYTES_PER_GIB
     if gib > settings.max_gib:
         raise TooLargeError(
             f"{path}: the header claims {_times(shape)} voxels, {gib:.3g} GiB as float32; "

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from epvs_cohort.data.claims import Claim, check_claim, check_contrast, check_finite
+from epvs_cohort.data.claims import Claim, check_claim, check_contrast, check_finite, check_memory
 from epvs_cohort.data.dicom import Series, find_series
 from epvs_cohort.data.nifti import orientation_quality
 from epvs_cohort.data.sidecar import facts_beside
@@ -146,10 +146,10 @@ def _read(path: Path, settings: InputSettings) -> Image:
 def _read_itk(path: Path, settings: InputSettings) -> Image:
     claim = _itk_header(path, settings)
     pixels = _itk(path, lambda: sitk.ReadImage(str(path)))
-    data = _compact(sitk.GetArrayViewFromImage(pixels).T)
-    # The header was believed when memory was checked; the first of several volumes is taken as it allows.
-    data = data[..., 0] if data.ndim == 4 else data
-    return Image(data=data, affine=claim.affine, notes=claim.notes)
+    values = sitk.GetArrayViewFromImage(pixels).T
+    while values.ndim > 3:
+        values = values[..., 0]
+    return Image(data=_compact(values), affine=claim.affine, notes=claim.notes)
 
 
 def _itk_header(path: Path, settings: InputSettings) -> Claim:
@@ -166,7 +166,10 @@ def _itk_header(path: Path, settings: InputSettings) -> Claim:
         shape = shape[:-1]
     if len(shape) < 3:
         return check_claim(path, shape, np.eye(4), settings)
-    return check_claim(path, shape, _ras_affine(reader), settings)
+    claim = check_claim(path, shape, _ras_affine(reader), settings)
+    # ITK loads every volume of a 4D file before the first can be taken.
+    check_memory(path, shape, settings)
+    return claim
 
 
 def _ras_affine(reader: sitk.ImageFileReader) -> FloatArray:

@@ -58,9 +58,7 @@ def _overlay(values: dict[str, str], names: Sequence[str], cells: Mapping[str, s
             values[name] = cell
 
 
-def _rows_by_id(
-    path: Path, id_column: str, prefix: str, reserved: frozenset[str]
-) -> dict[str, dict[str, str]]:
+def _rows_by_id(path: Path, id_column: str, prefix: str, reserved: frozenset[str]) -> _Known:
     table = read_table(path)
     if id_column not in table.columns:
         raise ManifestError(f"{path}: line 1: no column {id_column}; found {', '.join(table.columns)}")

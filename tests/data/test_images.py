@@ -162,6 +162,17 @@ def test_four_dimensions_of_metaimage(tmp_path: Path) -> None:
     with pytest.raises(UnsuitableImageError, match="3 volumes"):
         read_image(path, DEFAULT)
     np.testing.assert_array_equal(read_image(path, FIRST).data, data[0].T)
+    # The limit holds for all volumes, since ITK loads them all.
+    with pytest.raises(TooLargeError):
+        read_image(path, InputSettings(four_d="first", max_gib=2 * 4 * 336 / 2**30))
+
+
+def test_trailing_axes_of_one_volume_are_dropped(tmp_path: Path) -> None:
+    data = volume((6, 7, 8))
+    sitk.WriteImage(sitk.GetImageFromArray(data.T[None, None], isVector=False), str(tmp_path / "a.mha"))
+    write_nifti(tmp_path / "a.nii", data[..., None, None])
+    for name in ("a.mha", "a.nii"):
+        np.testing.assert_array_equal(read_image(tmp_path / name, DEFAULT).data, data, err_msg=name)
 
 
 def test_forms_that_disagree_are_measured_and_the_sform_wins(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_one_type_for_each_column(cells: list[str], expected: tuple[object, ...]
     assert [type(value) for value in found] == [type(value) for value in expected]
 
 
-BAD = {
+BAD: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "empty": ("", ("empty",)),
     "empty_first_line": ("\nscan,path\n", ("header",)),
     "no_rows": ("scan,path\n", ("no scan", "only a header")),
