@@ -237,9 +237,9 @@ def test_gzip_bomb_is_inflated_no_further_than_its_header_claims(tmp_path: Path)
         for _ in range(200):
             handle.write(bytes(1 << 20))
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     image = read_image(path, DEFAULT)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(image.data, volume())
