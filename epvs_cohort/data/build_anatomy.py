@@ -37,7 +37,7 @@ Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 #: Added around the ICBM grid in voxels: left and right, back and front, below and above.
-PADDING = ((6, 6), (10, 24), (36, 10))
+PADDING = ((18, 18), (18, 26), (36, 18))
 
 #: FreeSurfer numbers of the refined labels 1..10.
 FREESURFER_OF_REFINED = np.array([0, 11, 50, 12, 51, 13, 52, 26, 58, 10, 49], dtype=np.uint8)
@@ -50,7 +50,7 @@ AIR_CAVITY, EYE, SOFT, SKIN, BONE, MARROW = 202, 206, 207, 211, 215, 216
 #: Outer limit in mm from the brain's hull of fluid, inner table, marrow, outer table, soft tissue, skin.
 SHELLS_MM = ((24, 2.2), (BONE, 4.0), (MARROW, 7.0), (BONE, 8.8), (SOFT, 12.5), (SKIN, 14.5))
 #: Radius in mm of the closing that bridges sulci and fissures.
-HULL_MM = 9.0
+HULL_MM = 16.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def brain_labels(sources: Sources) -> Labels:
     left = np.broadcast_to(space.x < 0, tissue.shape)
     cerebellum = cerebellum_mask(space, dk) & sources.brain
     fluid = (tissue == TISSUE_CODES["csf"]) | (tissue == TISSUE_CODES["ventricle"])
-    grey = (sources.grey >= sources.white) & ~fluid
+    grey = without_specks((sources.grey >= sources.white) & ~fluid)
     out = np.where(left, np.where(grey, 3, 2), np.where(grey, 42, 41)).astype(np.uint8)
     out[cerebellum] = np.where(left, np.where(grey, 8, 7), np.where(grey, 47, 46))[cerebellum]
     out[fluid] = 24
@@ -112,6 +112,15 @@ def brain_labels(sources: Sources) -> Labels:
     ]
     out[deep > 0] = FREESURFER_OF_REFINED[deep][deep > 0]
     return np.where(sources.brain, out, 0).astype(np.uint8)
+
+
+def without_specks(grey: Mask) -> Mask:
+    """Grey matter less thin or lone pieces, which the average image has around the basal ganglia."""
+    core = ndimage.binary_opening(grey, iterations=2)
+    numbered, count = ndimage.label(core)
+    sizes = ndimage.sum_labels(core, numbered, range(1, count + 1))
+    large = np.isin(numbered, 1 + np.flatnonzero(sizes > 2000))
+    return np.asarray(grey & ndimage.binary_dilation(large, iterations=3))
 
 
 def cerebellum_mask(space: Space, dk: Labels) -> Mask:

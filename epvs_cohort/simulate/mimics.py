@@ -56,7 +56,7 @@ def draw_mimics(rng: np.random.Generator, labels: Int16Array, grid: Grid, rates:
         FreeSurfer numbers on ``grid``; the mimics lie in its world frame.
     """
     tissues = tissue_of(labels)
-    white = _candidates(rng, tissues == Tissue.WHITE, grid)
+    white = _candidates(rng, (tissues == Tissue.WHITE) | (tissues == Tissue.CAPSULE), grid)
     deep = _candidates(rng, (tissues >= Tissue.THALAMUS) & (tissues <= Tissue.ACCUMBENS), grid)
     pallidum = _candidates(rng, tissues == Tissue.PALLIDUM, grid)
     everywhere = np.concatenate([white, deep])

@@ -16,9 +16,9 @@ DENSITY = (0.0, 0.35, 0.35, 1.0, 1.0, 0.5, 0.5, 0.6, 0.6)
 #: Density along inferior-superior is highest this far above the anterior commissure and falls off as a
 #: Gaussian with these deviations below and above, over a small plateau, all in mm.
 PEAK_ABOVE_AC_MM = 0.5
-SPREAD_BELOW_MM = 4.0
-SPREAD_ABOVE_MM = 6.5
-PLATEAU = 0.05
+SPREAD_BELOW_MM = 2.6
+SPREAD_ABOVE_MM = 3.6
+PLATEAU = 0.03
 
 #: Perforating arteries enter below the basal ganglia; they fan out from here (below the AC, in mm).
 FOCUS_BELOW_AC_MM = 25.0

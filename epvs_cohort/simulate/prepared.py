@@ -35,6 +35,8 @@ from epvs_cohort.simulate.warp import (
 
 #: Gaussian in voxels of the 0.5 mm labels that turns them into probabilities.
 DETAIL_BLUR = 0.7
+#: The same where tissues shade into one another.
+SHADING_BLUR = 1.6
 
 #: Residual pose after registration: at most so many degrees and mm on each axis.
 RESIDUAL_DEG = 3.0
@@ -44,7 +46,7 @@ RESIDUAL_MM = 2.0
 GROWTH = (-0.15, 0.35)
 
 #: Displacement of the atlas ROI in mm at which its mean Dice is 0.75.
-ROI_ERROR_MM = 1.6
+ROI_ERROR_MM = 1.5
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def painted(
 ) -> tuple[Float32Array, Int16Array]:
     """Textured tissue and FreeSurfer labels on a grid within the anatomy's detail block."""
     block = anatomy.detail
-    mean = paint(block.labels, tissue, DETAIL_BLUR)
+    mean = paint(block.labels, tissue, DETAIL_BLUR, SHADING_BLUR)
     values, labels = sample([mean, block.labels], block.grid, warp, placed)
     image = np.asarray(values, dtype=np.float32)
     numbers = np.asarray(labels, dtype=np.int16)

@@ -15,9 +15,11 @@ from epvs_cohort.simulate.prepared import painted
 from epvs_cohort.simulate.tissue import Scanner, TissueModel, bias_field, blur, paint, rician
 from epvs_cohort.simulate.warp import Placed, Warp, sample, stretch
 
-#: Voxels finer than this are painted on a coarser lattice and interpolated, coarser ones averaged from sub-voxels.
-_COARSE_MM = 0.95
-_FINE_MM = 0.85
+#: Outside the box, voxels finer than the first are interpolated from a lattice about as fine, and coarser ones
+#: than the second are averaged from sub-voxels; within the box, those coarser than the third.
+_LATTICE_MM = 0.95
+_SUB_MM = 1.5
+_FINE_SUB_MM = 0.9
 
 #: Half the edges in mm of the box in full detail, and the border in which it fades into the rest.
 _BOX_HALF_MM = (46.0, 40.0, 38.0)
@@ -87,7 +89,7 @@ def _detailed(
 ) -> tuple[Float32Array, LabelArray]:
     """Image and regions in the box."""
     native = _part(scene.placed.grid, window)
-    factors = _factors(native, _FINE_MM)
+    factors = _factors(native, _FINE_SUB_MM)
     fine = _subdivided(native, factors)
     image, labels = painted(
         rng, scene.anatomy, scene.warp, Placed(fine, scene.placed.person_from_world), scene.tissue
@@ -126,9 +128,9 @@ def _fade(window: tuple[slice, slice, slice], grid: Grid) -> Float32Array:
 
 def _lattice(grid: Grid) -> tuple[Grid, tuple[int, int, int], tuple[int, int, int]]:
     """Lattice to paint on, the shape to stretch its averages to, and the factors to average by."""
-    factors = _factors(grid, _COARSE_MM)
+    factors = _factors(grid, _SUB_MM)
     counts = [
-        n * f if f > 1 else min(n, int(np.ceil((n - 1) * s / _COARSE_MM)) + 1)
+        n * f if f > 1 else min(n, int(np.ceil((n - 1) * s / _LATTICE_MM)) + 1)
         for n, s, f in zip(grid.shape, grid.spacing_mm, factors, strict=True)
     ]
     step = np.array(
@@ -143,9 +145,7 @@ def _lattice(grid: Grid) -> tuple[Grid, tuple[int, int, int], tuple[int, int, in
 
 
 def _factors(grid: Grid, limit_mm: float) -> tuple[int, int, int]:
-    # Two sub-voxels do for a voxel of up to 3 mm.
-    limits = [max(limit_mm, min(s / 2.0, 1.5)) for s in grid.spacing_mm]
-    i, j, k = (max(1, int(np.ceil(s / m - 1e-6))) for s, m in zip(grid.spacing_mm, limits, strict=True))
+    i, j, k = (max(1, int(np.ceil(s / limit_mm - 1e-6))) for s in grid.spacing_mm)
     return (i, j, k)
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from epvs_cohort.geometry import Grid
 from epvs_cohort.records import Float32Array
-from epvs_cohort.simulate.anatomy import Int16Array
+from epvs_cohort.simulate.anatomy import CAPSULE, Int16Array
 from epvs_cohort.simulate.warp import smooth_field
 
 
@@ -42,6 +42,7 @@ class Tissue(IntEnum):
     EYE = 21
     MUSCLE = 22
     MUCOSA = 23
+    CAPSULE = 24
 
 
 #: FreeSurfer numbers; 502 and above as in SimNIBS charm's whole-head label maps, 202 to 216 the same less 300
@@ -71,6 +72,7 @@ _LABELS: Mapping[Tissue, tuple[int, ...]] = {
     Tissue.EYE: (206, 506),
     Tissue.MUSCLE: (208, 508),
     Tissue.MUCOSA: (209, 509),
+    Tissue.CAPSULE: (CAPSULE,),
 }
 
 #: Contrast relative to white matter in three real scans (T2w at TE 49 ms, PD, T2), medians. Two entries that
@@ -87,6 +89,7 @@ _MEASURED: Mapping[Tissue, tuple[float, float, float]] = {
 #: Level relative to white matter of what the measurements do not name: low and high end.
 _ASSUMED: Mapping[Tissue, tuple[float, float]] = {
     Tissue.WHITE: (1.0, 1.0),
+    Tissue.CAPSULE: (0.82, 0.98),
     Tissue.BRAINSTEM: (0.95, 1.15),
     Tissue.DIENCEPHALON: (0.8, 1.05),
     Tissue.VESSEL: (0.25, 0.7),
@@ -117,6 +120,20 @@ _TEXTURE: Mapping[Tissue, float] = {
     Tissue.BONE: 0.02,
 }
 _TEXTURE_ELSEWHERE = 0.035
+
+
+#: Tissues whose common borders are gradual.
+_SHADING = (
+    Tissue.WHITE,
+    Tissue.CAPSULE,
+    Tissue.THALAMUS,
+    Tissue.CAUDATE,
+    Tissue.PUTAMEN,
+    Tissue.PALLIDUM,
+    Tissue.ACCUMBENS,
+    Tissue.DIENCEPHALON,
+    Tissue.BRAINSTEM,
+)
 
 
 @dataclass(frozen=True)
@@ -200,15 +217,17 @@ def draw_tissue(rng: np.random.Generator) -> TissueModel:
 
 def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Draw blur, noise and bias field strength of one acquisition."""
-    inplane = float(rng.uniform(0.2, 0.35))
+    inplane = float(rng.uniform(0.25, 0.4))
     return Scanner(
-        psf_sigma_mm=(inplane, inplane, float(rng.uniform(0.3, 0.6))),
+        psf_sigma_mm=(inplane, inplane, float(rng.uniform(0.4, 0.7))),
         noise_sigma=float(rng.uniform(0.02, 0.06)),
         bias=float(rng.uniform(0.05, 0.2)),
     )
 
 
-def paint(labels: Int16Array, model: TissueModel, smooth_voxels: float) -> Float32Array:
+def paint(
+    labels: Int16Array, model: TissueModel, smooth_voxels: float, soft_voxels: float | None = None
+) -> Float32Array:
     """Mean intensity of a label map, borders as partial volume; same shape, float32.
 
     Smoothing the painted map equals mixing the levels by the smoothed probability of each tissue,
@@ -219,20 +238,28 @@ def paint(labels: Int16Array, model: TissueModel, smooth_voxels: float) -> Float
     labels : ndarray, shape (I, J, K), int16
     smooth_voxels : float
         Gaussian that turns labels into probabilities.
+    soft_voxels : float, optional
+        The same for borders between white matter, deep nuclei and brain stem, which shade into one another.
     """
-    levels = model.level[tissue_of(labels)]
-    mixed: Float32Array = ndimage.gaussian_filter(levels, smooth_voxels, mode="nearest", truncate=3.0)
+    tissues = tissue_of(labels)
+    if soft_voxels is None:
+        return _smoothed(model.level[tissues], smooth_voxels)
+    soft = np.ones(len(Tissue), dtype=np.float32)
+    soft[list(_SHADING)] = model.level[list(_SHADING)]
+    mixed = _smoothed(soft[tissues], soft_voxels)
+    mixed += _smoothed((model.level - soft)[tissues], smooth_voxels)
     return mixed
 
 
 def texture_field(rng: np.random.Generator, grid: Grid) -> Float32Array:
-    """Unit-variance correlated noise on a grid: half at the scale of 0.5 mm, half of 1.5 mm."""
-    fine = _correlated(rng, grid, 0.5)
-    coarse = _correlated(rng, grid, 1.5)
-    coarse *= np.float32(0.6)
-    fine *= np.float32(0.8)
-    fine += coarse
-    return fine
+    """Unit-variance correlated noise on a grid: mottle of 0.5 mm, streaks along k, and shading over 8 mm.
+
+    The streaks stand for fibres and small vessels, which run up through the basal ganglia as lesions do.
+    """
+    field = _correlated(rng, grid, (0.5, 0.5, 0.5)) * np.float32(0.7)
+    field += _correlated(rng, grid, (0.5, 0.5, 1.8)) * np.float32(0.5)
+    field += smooth_field(rng, grid, 8.0) * np.float32(0.5)
+    return field
 
 
 def bias_field(rng: np.random.Generator, grid: Grid, strength: float) -> Float32Array:
@@ -254,6 +281,11 @@ def rician(rng: np.random.Generator, image: Float32Array, sigma: float) -> Float
     return np.hypot(real, imaginary, out=real)
 
 
+def _smoothed(image: Float32Array, sigma_voxels: float) -> Float32Array:
+    smooth: Float32Array = ndimage.gaussian_filter(image, sigma_voxels, mode="nearest", truncate=3.0)
+    return smooth
+
+
 def blur(image: Float32Array, grid: Grid, sigma_mm: tuple[float, float, float]) -> Float32Array:
     """Gaussian blur along the grid's own axes, ``sigma_mm`` each."""
     sigmas = [mm / s for mm, s in zip(sigma_mm, grid.spacing_mm, strict=True)]
@@ -261,12 +293,12 @@ def blur(image: Float32Array, grid: Grid, sigma_mm: tuple[float, float, float]) 
     return blurred
 
 
-def _correlated(rng: np.random.Generator, grid: Grid, sigma_mm: float) -> Float32Array:
+def _correlated(rng: np.random.Generator, grid: Grid, sigma_mm: tuple[float, float, float]) -> Float32Array:
     """Gaussian-filtered white noise, scaled to unit variance by the filter's own gain."""
     white = rng.standard_normal(grid.shape, dtype=np.float32)
     gain = 1.0
     for axis, spacing in enumerate(grid.spacing_mm):
-        sigma = sigma_mm / spacing
+        sigma = sigma_mm[axis] / spacing
         kernel = np.exp(-0.5 * (np.arange(-12, 13) / sigma) ** 2)
         kernel = kernel[np.abs(np.arange(-12, 13)) <= max(1, int(3.0 * sigma + 0.5))]
         kernel /= kernel.sum()

@@ -110,7 +110,10 @@ def draw_warp(
     knots = apply_affine(lattice.affine, np.moveaxis(np.indices(lattice.shape), 0, -1))
     outward = (knots - np.asarray(VENTRICLES_MM)) * np.array([1.0, 0.5, 1.0])
     near = np.exp(-0.5 * (outward**2).sum(axis=-1, keepdims=True) / VENTRICLE_REACH_MM**2)
-    offsets -= (growth * near * outward).astype(np.float32) @ affine[:3, :3].T.astype(np.float32)
+    inward = -(growth * near * outward) @ affine[:3, :3].T
+    for c in range(3):
+        # Coefficients of the spline that passes through the field at the knots.
+        offsets[..., c] += ndimage.spline_filter(inward[..., c], order=3, output=np.float32)
     return Warp(affine, lattice, offsets)
 
 

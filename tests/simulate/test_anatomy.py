@@ -1,0 +1,109 @@
+"""Label maps: loading, super-resolution, landmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from epvs_cohort.errors import ConfigError
+from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, Grid, apply_affine
+from epvs_cohort.simulate.anatomy import (
+    CAPSULE,
+    REGION_OF_LABEL,
+    LabelBlock,
+    bundled_anatomy,
+    class_probabilities,
+    load_anatomies,
+    load_anatomy,
+    regions_of,
+    super_resolve,
+    with_capsules,
+)
+
+
+def test_probabilities_sum_to_one() -> None:
+    labels = np.random.default_rng(0).integers(0, 5, (12, 11, 10)).astype(np.int16)
+    maps = class_probabilities(labels, (0.7, 0.7, 0.7))
+    assert set(maps) == {0, 1, 2, 3, 4}
+    np.testing.assert_allclose(np.sum(list(maps.values()), axis=0), 1.0, atol=1e-5)
+
+
+def test_super_resolution_keeps_place_and_volume_and_rounds_corners() -> None:
+    labels = np.zeros((20, 20, 20), dtype=np.int16)
+    index = np.moveaxis(np.indices(labels.shape), 0, -1)
+    labels[np.linalg.norm(index - 9.5, axis=-1) < 6.0] = 12
+    fine = super_resolve(LabelBlock(labels, Grid((20, 20, 20), np.eye(4))), (2, 2, 2))
+    assert fine.grid.spacing_mm == pytest.approx((0.5, 0.5, 0.5))
+    ball = np.argwhere(fine.labels == 12)
+    assert apply_affine(fine.grid.affine, ball.mean(axis=0)) == pytest.approx([9.5, 9.5, 9.5])
+    assert len(ball) / 8 == pytest.approx((labels == 12).sum(), rel=0.05)
+    blocks = np.repeat(np.repeat(np.repeat(labels, 2, 0), 2, 1), 2, 2)
+    assert (fine.labels != blocks).any(), "1 mm blocks were only repeated"
+
+
+def test_sheets_one_voxel_thick_survive() -> None:
+    labels = np.full((9, 9, 9), 2, dtype=np.int16)
+    labels[4] = 24
+    fine = super_resolve(LabelBlock(labels, Grid((9, 9, 9), np.eye(4))), (2, 2, 2))
+    assert (fine.labels[8:10, 4:-4, 4:-4] == 24).all()
+
+
+def test_capsule_is_white_matter_between_nuclei_only() -> None:
+    labels = np.full((40, 20, 20), 2, dtype=np.int16)
+    labels[12:18], labels[21:27] = 12, 10
+    found = with_capsules(LabelBlock(labels, Grid((40, 20, 20), np.eye(4)))).labels
+    assert (found[18:21] == CAPSULE).all()
+    assert (found[12:18] == 12).all()
+    assert (found[:5] == 2).all()
+
+
+def test_bundled_head_is_upright_whole_and_has_its_commissure_where_mni_has_it() -> None:
+    anatomy = bundled_anatomy()
+    assert anatomy.ac_mm == pytest.approx(MNI_ANTERIOR_COMMISSURE_MM, abs=1e-6)
+    assert set(REGION_OF_LABEL) <= set(np.unique(anatomy.labels))
+    assert 6.0 < anatomy.volume_ml((12, 51)) < 20.0
+    left = np.argwhere(anatomy.labels == 12).mean(axis=0)
+    assert apply_affine(anatomy.grid.affine, left)[0] < -20.0
+    assert (anatomy.labels[:, :, anatomy.labels.shape[2] // 2] > 200).any(), "nothing around the brain"
+    assert anatomy.anatomy_from_upright == pytest.approx(np.eye(4), abs=1e-6)
+
+
+def test_orientation_on_disk_does_not_matter(tmp_path: Path) -> None:
+    anatomy = bundled_anatomy()
+    image = nib.Nifti1Image(anatomy.labels, anatomy.grid.affine)
+    turned = image.as_reoriented(np.array([[0, -1], [2, 1], [1, -1]]))
+    nib.save(turned, tmp_path / "head.nii.gz")
+    (loaded,) = load_anatomies(tmp_path)
+    assert loaded.name == "head"
+    np.testing.assert_array_equal(loaded.labels, anatomy.labels)
+    np.testing.assert_allclose(loaded.grid.affine, anatomy.grid.affine, atol=1e-5)
+
+
+def test_unusable_folders_and_maps_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no label map found"):
+        load_anatomies(tmp_path)
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), dtype=np.uint8), np.eye(4)), tmp_path / "plain.nii.gz")
+    with pytest.raises(ConfigError, match=r"plain\.nii\.gz.*missing"):
+        load_anatomies(tmp_path)
+    (tmp_path / "text.nii.gz").write_text("no image")
+    with pytest.raises(ConfigError, match=r"text\.nii\.gz"):
+        load_anatomy(tmp_path / "text.nii.gz")
+
+
+def test_regions_of_labels() -> None:
+    labels = np.array([0, 2, 11, 50, 26, 58, 515], dtype=np.int16)
+    assert regions_of(labels).tolist() == [0, 0, 1, 2, 7, 8, 0]
+
+
+def test_tilted_people_are_turned_upright(shared_data: Path) -> None:
+    anatomy = load_anatomy(shared_data / "anatomies" / "anatomy_01.nii.gz")
+    rotation = anatomy.anatomy_from_upright[:3, :3]
+    assert np.linalg.det(rotation) == pytest.approx(1.0)
+    nose_up_deg = np.degrees(np.arctan2(rotation[2, 1], rotation[1, 1]))
+    assert abs(nose_up_deg) > 10.0, "this head lies tilted in its scan"
+    thalamus = np.argwhere(np.isin(anatomy.labels, (10, 49))).mean(axis=0)
+    offset = apply_affine(anatomy.grid.affine, thalamus) - anatomy.ac_mm
+    assert 8.0 < np.linalg.norm(offset) < 30.0

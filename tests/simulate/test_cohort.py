@@ -1,0 +1,125 @@
+"""A cohort on disk: one seed, one set of bytes; tables agree with one another and with the images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from epvs_cohort.cli.simulate import simulate
+from epvs_cohort.errors import ConfigError, UsageError
+from epvs_cohort.simulate.cohort import SimulateOptions, draw_facts, simulate_cohort
+
+OPTIONS = SimulateOptions(scans=2, seed=11, voxel_mm=(3.0, 3.0, 3.0))
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cohort") / "out"
+    simulate_cohort(out, OPTIONS)
+    return out
+
+
+def hashes(folder: Path, pattern: str) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob(pattern))
+        if path.is_file()
+    }
+
+
+def test_counts_points_and_masks_agree(cohort: Path) -> None:
+    counts = pd.read_csv(cohort / "counts.csv").set_index("scan")["count"]
+    in_slice = pd.read_csv(cohort / "counts_ac_slice.csv").set_index("scan")["count"]
+    points = pd.read_csv(cohort / "points.csv")
+    assert list(counts.index) == ["sub-0001_PDw", "sub-0002_PDw"]
+    assert counts.sum() > 0
+    for scan in counts.index:
+        own = points[points.scan == scan]
+        assert len(own) == counts[scan]
+        assert own.in_ac_slice.sum() == in_slice[scan]
+        assert own.ac_x_mm.notna().sum() == in_slice[scan]
+        subject = scan.split("_")[0]
+        mask = cohort / f"derivatives/truth/{subject}/anat/{subject}_desc-lesions_dseg.nii.gz"
+        labels = np.asarray(nib.load(mask).dataobj)
+        assert set(np.unique(labels)) <= set(range(len(own) + 1))
+        assert labels.any()
+
+
+def test_layout_side_cars_and_statement(cohort: Path) -> None:
+    scan = nib.load(cohort / "sub-0001/anat/sub-0001_PDw.nii.gz")
+    assert scan.get_data_dtype() == np.int16
+    assert scan.header.get_zooms() == pytest.approx((3.0, 3.0, 3.0))
+    side_car = json.loads((cohort / "sub-0001/anat/sub-0001_PDw.json").read_text())
+    assert {"Manufacturer", "ManufacturersModelName", "MagneticFieldStrength"} <= set(side_car)
+    for name in ("sub-0001/anat/sub-0001_PDw.json", "dataset_description.json", "simulation.json"):
+        assert "Simulated by" in (cohort / name).read_text()
+    people = pd.read_csv(cohort / "participants.tsv", sep="\t")
+    assert list(people.participant_id) == ["sub-0001", "sub-0002"]
+    assert people.age.between(45, 95).all()
+    assert set(people.sex) <= {"F", "M"}
+    assert people.icv_ml.between(900, 2300).all()
+
+
+def test_same_seed_same_bytes_whatever_the_processes_and_the_number(cohort: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    simulate_cohort(again, replace(OPTIONS, n_procs=2))
+    assert hashes(again, "*") == hashes(cohort, "*")
+    fewer = tmp_path / "fewer"
+    simulate_cohort(fewer, replace(OPTIONS, scans=1))
+    assert hashes(fewer, "sub-0001*.nii.gz").items() <= hashes(cohort, "*.nii.gz").items()
+
+
+def test_without_lesions_the_heads_stay(cohort: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    simulate_cohort(plain, replace(OPTIONS, scans=1, with_lesions=False))
+    assert pd.read_csv(plain / "counts.csv")["count"].tolist() == [0]
+    assert pd.read_csv(plain / "points.csv").empty
+    one, other = (
+        np.asarray(nib.load(f / "sub-0001/anat/sub-0001_PDw.nii.gz").dataobj) for f in (plain, cohort)
+    )
+    assert 0 < (one != other).sum() < 0.01 * one.size
+
+
+def test_counts_go_with_age_in_evaluation_only() -> None:
+    ranks = (0.0, 0.5, 1.0)
+    rows = {}
+    for kind in ("evaluation", "training"):
+        options = replace(OPTIONS, kind=kind)
+        facts = [draw_facts(options, index, ranks) for index in range(1500)]
+        ages = [fact.age for fact in facts]
+        rows[kind] = [
+            np.corrcoef(ages, [getattr(fact, name) for fact in facts])[0, 1]
+            for name in ("count", "growth", "anatomy")
+        ]
+    assert min(rows["evaluation"]) > 0.12
+    assert np.abs(rows["training"]).max() < 0.08
+
+
+def test_bad_options_are_named(tmp_path: Path, cohort: Path) -> None:
+    with pytest.raises(UsageError, match="scans 0"):
+        simulate_cohort(tmp_path / "a", replace(OPTIONS, scans=0))
+    with pytest.raises(UsageError, match=r"0\.1"):
+        simulate_cohort(tmp_path / "a", replace(OPTIONS, voxel_mm=(0.1, 1.0, 1.0)))
+    with pytest.raises(UsageError, match="found something"):
+        simulate_cohort(cohort, OPTIONS)
+    with pytest.raises(ConfigError, match="no label map"):
+        simulate_cohort(tmp_path / "a", replace(OPTIONS, anatomies=tmp_path))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [str(out), "--scans", "1", "--seed", "3", "--voxel", "4,4,4", "--no-lesions"]
+    app = typer.Typer()
+    app.command()(simulate)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(out / "counts.csv")["count"].tolist() == [0]
