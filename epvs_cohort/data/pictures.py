@@ -219,7 +219,7 @@ def lesion_pictures(
             _lesion_row(volume, share, detection, (k, f"AC {k - ac:+d}" if k != ac else "AC")) for k in rows
         ]
         found["lesions_ac.webp"] = encode(
-            side_by_side([_summary(detection, panels[0].width), *panels], down=True)
+            side_by_side([_summary(detection, panels[0].width), *panels], down=True), quality=_PAGE_QUALITY
         )
     fullest = _fullest_slices(detection, depth)
     panels = [_lesion_row(volume, share, detection, (k, "")) for k in fullest]

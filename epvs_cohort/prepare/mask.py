@@ -35,6 +35,12 @@ class SoftMask:
     weight: Float32Array
     labels: LabelArray
 
+    @property
+    def region(self) -> BoolArray:
+        """Undilated outline within the mask: voxels of a named region, or the whole mask where none has a name."""
+        named = (self.labels > 0) & (self.labels != LABEL_NO_REGION)
+        return np.asarray(named if named.any() else self.labels > 0, dtype=np.bool_)
+
 
 def dilate_mm(roi: BoolArray, spacing_mm: Spacing, radius_mm: float) -> BoolArray:
     """Voxels whose centre lies within ``radius_mm`` of the centre of a voxel of ``roi``: exact, anisotropic.

@@ -129,8 +129,13 @@ def _acquisition(evidence: Evidence) -> Iterator[QcValue]:
 
 def _outline(evidence: Evidence) -> Iterator[QcValue]:
     voxel_mm3 = float(np.prod(evidence.grid.spacing_mm))
-    for side, odd in (("left", 1), ("right", 0)):
-        mine = (evidence.roi > 0) & (evidence.roi % 2 == odd)
+    named = (evidence.roi > 0) & (evidence.roi != LABEL_NO_REGION)
+    # What a mask of the user outlines beyond the named regions goes to the side of the middle that it lies on.
+    nameless = evidence.roi == LABEL_NO_REGION
+    half = evidence.roi.shape[0] // 2
+    for side, odd, part in (("left", 1, slice(half)), ("right", 0, slice(half, None))):
+        mine = named & (evidence.roi % 2 == odd)
+        mine[part] |= nameless[part]
         yield QcValue(f"roi_volume_{side}_mm3", float(mine.sum()) * voxel_mm3, "mm3")
     for where, shares in (("fov", _cut_by_view(evidence)), ("box", _cut_by_box(evidence))):
         for side, share in shares.items():
@@ -188,7 +193,7 @@ def _mask_contents(evidence: Evidence) -> Iterator[QcValue]:
 
 def _contrast(evidence: Evidence) -> Iterator[QcValue]:
     white, fluid = evidence.wide.white_matter, evidence.wide.fluid
-    tissue = _median(evidence.values[_undilated(evidence.mask)])
+    tissue = _median(evidence.values[evidence.mask.region])
     noise = _roi_noise(evidence)
     yield QcValue("csf_wm_ratio", _ratio(fluid, white), "ratio")
     yield QcValue("roi_wm_ratio", _ratio(tissue, white), "ratio")
@@ -241,7 +246,7 @@ def noise_sigma(data: npt.NDArray[np.generic]) -> float | None:
 
 def _sharpness(evidence: Evidence, contrast: float | None) -> float | None:
     """Mean gradient magnitude inside the region over the contrast from tissue to fluid (after Tenengrad)."""
-    inner = _undilated(evidence.mask)
+    inner = evidence.mask.region
     if contrast is None or contrast <= 0 or not inner.any():
         return None
     # The values are known where the smoothed mask is, which reaches past the region by the radius of dilation.
@@ -308,10 +313,6 @@ def _signal_around_brain(wide: Wide) -> float | None:
     if int(shell.sum()) < 500:
         return None
     return float(np.mean(wide.values[shell] > 0.15 * wide.white_matter))
-
-
-def _undilated(mask: SoftMask) -> BoolArray:
-    return np.asarray((mask.labels > 0) & (mask.labels != LABEL_NO_REGION), dtype=np.bool_)
 
 
 def _median(values: npt.NDArray[np.floating]) -> float | None:

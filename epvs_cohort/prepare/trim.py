@@ -9,7 +9,7 @@ import numpy as np
 from epvs_cohort.errors import UnsuitableImageError
 from epvs_cohort.prepare.mask import SoftMask
 from epvs_cohort.protocol import TrimSettings
-from epvs_cohort.records import LABEL_NO_REGION, Float32Array
+from epvs_cohort.records import Float32Array
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def trim(values: Float32Array, mask: SoftMask, settings: TrimSettings) -> Trimme
     elif settings.over == "mask":
         sample = masked[mask.labels > 0]
     else:
-        sample = masked[(mask.labels > 0) & (mask.labels != LABEL_NO_REGION)]
+        sample = masked[mask.region]
     clip_value = settings.headroom * _upper_quantile(sample, settings.fraction) if sample.size else 0.0
     if not clip_value > 0.0:
         raise UnsuitableImageError(

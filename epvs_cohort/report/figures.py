@@ -21,8 +21,8 @@ PARTS: Final = {
     "lesions_most.webp": "Slices with most lesions: what the network sees, and heatmap with lesions",
 }
 LEGEND: Final = (
-    "Radiological convention: R is the person's right. Heat runs from dark to bright. Grey outline: mask; green: lesion; "
-    "numbered circle: its centre lies within 1.5 slices."
+    "Radiological convention: R is the person's right. Heat runs from dark to bright. Grey outline: mask; "
+    "green: lesion; numbered circle: its centre lies within 1.5 slices."
 )
 #: Widest page in pixels; wider pictures are shrunk to it.
 PAGE_WIDTH: Final = 1100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -54,6 +56,15 @@ def test_volumes_are_those_of_the_balls(good: dict[str, float | None]) -> None:
     ball = 4.0 / 3.0 * np.pi * BALL_RADIUS**3
     assert good["roi_volume_left_mm3"] == pytest.approx(ball, rel=0.01)
     assert good["roi_volume_right_mm3"] == pytest.approx(ball, rel=0.01)
+
+
+def test_nameless_part_of_a_mask_counts_to_its_side() -> None:
+    evidence = _evidence(scan())
+    nameless = replace(evidence, roi=np.where(evidence.roi > 0, 255, 0).astype(np.uint8))
+    ball = 4.0 / 3.0 * np.pi * BALL_RADIUS**3
+    found = _measures(nameless)
+    assert found["roi_volume_left_mm3"] == pytest.approx(ball, rel=0.01)
+    assert found["roi_volume_right_mm3"] == pytest.approx(ball, rel=0.01)
 
 
 def test_contrast_is_that_of_the_phantom(good: dict[str, float | None]) -> None:

@@ -54,6 +54,12 @@ def test_scaling_the_scan_changes_nothing(crop: tuple[np.ndarray, SoftMask]) -> 
     np.testing.assert_allclose(a.intensities, b.intensities, atol=1e-6)
 
 
+def test_mask_without_named_regions_is_its_own_sample(crop: tuple[np.ndarray, SoftMask]) -> None:
+    values, mask = crop
+    nameless = SoftMask(mask.weight, np.where(mask.labels > 0, LABEL_NO_REGION, 0).astype(np.uint8))
+    assert trim(values, nameless, TrimSettings(over="roi", fraction=0.01, headroom=1.0)).clip_value == 297.0
+
+
 def test_no_positive_signal_is_an_error(crop: tuple[np.ndarray, SoftMask]) -> None:
     values, mask = crop
     with pytest.raises(UnsuitableImageError, match="must be above 0"):
