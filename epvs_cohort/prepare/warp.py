@@ -1,0 +1,154 @@
+"""Non-rigid map between a rigidly registered scan and MNI152: affine, then a coarse B-spline of the deep brain.
+
+Only labels and coordinates go through it; the image itself is never moved by more than the rigid pose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from epvs_cohort.data.atlas import Atlas
+from epvs_cohort.geometry import LPS_FROM_RAS, FloatArray, Grid, apply_affine
+from epvs_cohort.prepare.elastix import (
+    ParameterMap,
+    Setting,
+    Volume,
+    linear_ras,
+    numbers,
+    parameter_map,
+    run_elastix,
+)
+from epvs_cohort.prepare.shrink import shrink
+from epvs_cohort.records import MniMap
+
+_AFFINE: dict[str, Setting] = {
+    "Transform": "AffineTransform",
+    "NumberOfResolutions": 2,
+    "ImagePyramidSchedule": (2, 2, 2, 1, 1, 1),
+    "MaximumNumberOfIterations": 250,
+    "NumberOfSpatialSamples": 2000,
+}
+_SPLINE: dict[str, Setting] = {
+    "Transform": "BSplineTransform",
+    "NumberOfResolutions": 2,
+    "ImagePyramidSchedule": (2, 2, 2, 1, 1, 1),
+    "FinalGridSpacingInPhysicalUnits": 16.0,
+    "GridSpacingSchedule": (2.0, 1.0),
+    "MaximumNumberOfIterations": 200,
+    "NumberOfSpatialSamples": 2000,
+}
+#: The B-spline is fitted within this distance of basal ganglia and ventricles.
+DEEP_MARGIN_MM = 12.0
+#: Spacing in mm of the lattice on which the map is tabulated for a grid.
+LATTICE_MM = 4.0
+#: Fixed-point steps of the inverse; each shrinks the error by the steepness of the spline, well below 1/2.
+INVERSE_STEPS = 15
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Map of MNI mm to the rigid frame: x to ``rigid_from_mni`` of x + u(x).
+
+    Attributes
+    ----------
+    rigid_from_mni : ndarray, shape (4, 4)
+        Affine part, RAS mm.
+    coefficients : ndarray, shape (A, B, C, 3)
+        Cubic B-spline coefficients of u in RAS mm.
+    knot_from_mni : ndarray, shape (4, 4)
+        MNI RAS mm to index of the coefficients.
+    """
+
+    rigid_from_mni: FloatArray
+    coefficients: FloatArray
+    knot_from_mni: FloatArray
+
+    def to_rigid(self, mni_mm: npt.ArrayLike) -> FloatArray:
+        """Rigid-frame RAS mm of MNI RAS mm, shape (..., 3)."""
+        points = np.asarray(mni_mm, dtype=np.float64)
+        return apply_affine(self.rigid_from_mni, points + self._offsets(points))
+
+    def to_mni(self, rigid_mm: npt.ArrayLike) -> FloatArray:
+        """MNI RAS mm of rigid-frame RAS mm, shape (..., 3): the inverse, by fixed-point iteration."""
+        target = apply_affine(np.linalg.inv(self.rigid_from_mni), rigid_mm)
+        points = target.copy()
+        for _ in range(INVERSE_STEPS):
+            points = target - self._offsets(points)
+        return points
+
+    def on_grid(self, grid: Grid) -> MniMap:
+        """Map tabulated for a grid whose affine is voxel to rigid-frame RAS mm."""
+        extent = (np.array(grid.shape) - 1) * np.array(grid.spacing_mm)
+        nodes = np.maximum(np.ceil(extent / LATTICE_MM).astype(int) + 1, 2)
+        axes = [np.linspace(0, n - 1, k) for n, k in zip(grid.shape, nodes, strict=True)]
+        voxels = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        mni_from_grid = np.linalg.inv(self.rigid_from_mni) @ grid.affine
+        exact = self.to_mni(apply_affine(grid.affine, voxels))
+        return MniMap(mni_from_grid, exact - apply_affine(mni_from_grid, voxels), grid.shape)
+
+    def _offsets(self, points: FloatArray) -> FloatArray:
+        index = np.moveaxis(apply_affine(self.knot_from_mni, points), -1, 0)
+        parts = [
+            ndimage.map_coordinates(self.coefficients[..., axis], index, order=3, prefilter=False)
+            for axis in range(3)
+        ]
+        return np.stack(parts, axis=-1)
+
+
+def fit_warp(scan: Volume, atlas: Atlas, resolution_mm: float, seed: int) -> Warp:
+    """Fit affine and B-spline with the template fixed and masked.
+
+    Parameters
+    ----------
+    scan : Volume
+        Scan with its affine to the rigid frame, RAS mm.
+    atlas : Atlas
+        Template, labels and tissues.
+    resolution_mm : float
+        The template is shrunk to this.
+    seed : int
+        Seed of elastix's sampling.
+
+    Raises
+    ------
+    RegistrationError
+        elastix gave up.
+    """
+    fixed, brain = _template(atlas, resolution_mm)
+    affine = linear_ras(run_elastix(fixed, scan, brain, parameter_map(_AFFINE, seed)))
+    moved = Volume(scan.data, np.linalg.inv(affine) @ scan.affine)
+    spline = run_elastix(fixed, moved, brain & deep_region(atlas, fixed), parameter_map(_SPLINE, seed))
+    coefficients, knots = spline_ras(spline)
+    return Warp(affine, coefficients, knots)
+
+
+def _template(atlas: Atlas, resolution_mm: float) -> tuple[Volume, npt.NDArray[np.bool_]]:
+    template, affine = shrink(atlas.template, atlas.grid.affine, resolution_mm)
+    inside, _ = shrink(atlas.brain_mask.astype(np.float32), atlas.grid.affine, resolution_mm)
+    return Volume(template, affine), inside > 0.5
+
+
+def deep_region(atlas: Atlas, fixed: Volume) -> npt.NDArray[np.bool_]:
+    """Voxels of ``fixed`` within ``DEEP_MARGIN_MM`` of basal ganglia and the ventricles beside them."""
+    near = (atlas.labels > 0).astype(np.float32)
+    spacing = float(np.linalg.norm(fixed.affine[:3, 0]))
+    seed, _ = shrink(near, atlas.grid.affine, spacing)
+    distance = ndimage.distance_transform_edt(seed < 0.25, sampling=spacing)
+    return np.asarray(distance <= DEEP_MARGIN_MM)
+
+
+def spline_ras(parameters: ParameterMap) -> tuple[FloatArray, FloatArray]:
+    """Coefficients (A, B, C, 3) in RAS mm and RAS mm to knot index (4, 4) of an elastix B-spline."""
+    size = numbers(parameters, "GridSize").astype(int)
+    flat = numbers(parameters, "TransformParameters").reshape(3, *size[::-1])
+    coefficients = flat.transpose(3, 2, 1, 0) * np.array([-1.0, -1.0, 1.0])
+    direction = numbers(parameters, "GridDirection").reshape(3, 3).T
+    index = numbers(parameters, "GridIndex")
+    lps_from_knot = np.eye(4)
+    lps_from_knot[:3, :3] = direction * numbers(parameters, "GridSpacing")
+    lps_from_knot[:3, 3] = numbers(parameters, "GridOrigin") + lps_from_knot[:3, :3] @ index
+    return np.ascontiguousarray(coefficients), np.linalg.inv(lps_from_knot) @ LPS_FROM_RAS
