@@ -39,8 +39,8 @@ LATERAL_VENTRICLES = (4, 43, 5, 44)
 #: Middle of the field of view in person RAS mm: the head's, not the brain's.
 _VIEW_CENTER_MM = (0.0, -15.0, -2.0)
 
-#: A voxel belongs to the truth mask of a lesion that fills at least this part of it.
-_MASK_COVERAGE = 0.5
+#: A voxel belongs to the truth mask of a lesion that fills at least this part of what it fills of its fullest.
+_MASK_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _ac_truth(
 
 
 def _lesion_labels(lesions: tuple[LesionSpec, ...], grid: Grid) -> UInt16Array:
-    """Lesion number of each voxel; a lesion that fills no voxel to the half keeps its fullest one."""
+    """Lesion number of each voxel."""
     out = np.zeros(grid.shape, dtype=np.uint16)
     for number, lesion in enumerate(lesions, start=1):
         found = coverage(lesion, grid)
@@ -237,5 +237,5 @@ def _lesion_labels(lesions: tuple[LesionSpec, ...], grid: Grid) -> UInt16Array:
             continue
         window, part = found
         held = out[window]
-        held[(part >= min(_MASK_COVERAGE, float(part.max()))) & (held == 0)] = number
+        held[(part >= _MASK_SHARE * float(part.max())) & (held == 0)] = number
     return out

@@ -31,7 +31,7 @@ def capsule_volume(rod: LesionSpec) -> float:
 
 
 def placement() -> Placement:
-    index = np.stack(np.indices((30, 30, 20)), axis=-1).reshape(-1, 3)
+    index = np.indices((30, 30, 20)).reshape(3, -1).T
     points = index * 0.8 - np.array([12.0, 12.0, 8.0])
     weights = np.full(len(points), 1.0 / len(points))
     return Placement(points, weights, np.full(len(points), 3, dtype=np.uint8), UP, (0.0, 0.0, -30.0))
