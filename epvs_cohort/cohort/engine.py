@@ -82,7 +82,7 @@ class Engine:
             yield from self._drain(alone=True)
 
     def _drain(self, *, alone: bool) -> Iterator[Finished]:
-        completed: Any = as_completed()
+        completed: Any = as_completed(loop=self.crew.client.loop)
         self._feed(completed)
         while self._flights:
             future = next(completed)
