@@ -85,14 +85,14 @@ class LesionShape:
     beta distribution over ``contrast``, so that some are barely visible.
     """
 
-    radius_median_mm: float = 0.65
+    radius_median_mm: float = 0.85
     radius_sigma: float = 0.35
     radius_range_mm: tuple[float, float] = (0.4, 1.5)
-    length_median_mm: float = 3.7
+    length_median_mm: float = 3.5
     length_sigma: float = 0.55
     length_range_mm: tuple[float, float] = (1.0, 10.0)
-    contrast_range: tuple[float, float] = (0.25, 1.0)
-    contrast_beta: tuple[float, float] = (1.6, 1.6)
+    contrast_range: tuple[float, float] = (0.3, 1.0)
+    contrast_beta: tuple[float, float] = (2.5, 1.2)
     tilt_deg: float = 12.0
     separation_mm: float = 2.5
 
