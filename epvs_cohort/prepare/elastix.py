@@ -14,6 +14,7 @@ from typing import Any
 import itk
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.transform import Rotation
 
 from epvs_cohort.errors import RegistrationError
 from epvs_cohort.geometry import LPS_FROM_RAS, FloatArray
@@ -158,19 +159,20 @@ def numbers(parameters: Mapping[str, list[str]], name: str) -> FloatArray:
 
 
 def linear_ras(parameters: Mapping[str, list[str]]) -> FloatArray:
-    """Euler or affine transform of elastix as a (4, 4) map of fixed to moving points in RAS mm.
+    """Euler, similarity or affine transform of elastix as a (4, 4) map of fixed to moving points in RAS mm.
 
-    elastix's Euler transform turns about z last, x before, y first (``ComputeZYX`` false).
+    elastix's Euler transform turns about z last, x before, y first (``ComputeZYX`` false); its similarity
+    transform has the vector part of a unit quaternion, a shift and a scale.
     """
     values, center = numbers(parameters, "TransformParameters"), numbers(parameters, "CenterOfRotationPoint")
-    matrix = np.eye(4)
-    if parameters["Transform"][0] == "EulerTransform":
-        a, b, c = values[:3]
-        rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-        ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-        rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-        matrix[:3, :3] = rz @ rx @ ry
+    kind, matrix = parameters["Transform"][0], np.eye(4)
+    if kind == "EulerTransform":
+        matrix[:3, :3], shift = Rotation.from_euler("yxz", values[[1, 0, 2]]).as_matrix(), values[3:6]
+    elif kind == "SimilarityTransform":
+        last = np.sqrt(max(0.0, 1.0 - float(values[:3] @ values[:3])))
+        matrix[:3, :3] = values[6] * Rotation.from_quat([*values[:3], last]).as_matrix()
+        shift = values[3:6]
     else:
-        matrix[:3, :3] = values[:9].reshape(3, 3)
-    matrix[:3, 3] = center + values[-3:] - matrix[:3, :3] @ center
+        matrix[:3, :3], shift = values[:9].reshape(3, 3), values[9:]
+    matrix[:3, 3] = center + shift - matrix[:3, :3] @ center
     return LPS_FROM_RAS @ matrix @ LPS_FROM_RAS

@@ -1,7 +1,8 @@
 """Where the rigid registration starts: many poses are tried cheaply by mutual information, the best is refined.
 
-Centre of gravity alone put one real scan 2 cm off and lost one simulated head, so the start is searched: rotations
-about all axes and shifts around the head's centre, first blurred on points 12 mm apart, then at 8 mm, with the template's size as a free scale.
+Centre of gravity alone put one real scan 2 cm off and lost one simulated head, so the start is searched:
+rotations about all axes and shifts around the head's centre, first blurred on points 12 mm apart, then at 8 mm, with
+the template's size as a free scale.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SHIFTS_X = (-16.0, 0.0, 16.0)
 SHIFTS_Y = (-24.0, -8.0, 8.0, 24.0)
 SHIFTS_Z = (-30.0, -10.0, 10.0, 30.0, 50.0)
 #: Poses refined after the first look, and after that.
-KEPT_FIRST, KEPT_SECOND = 48, 4
+KEPT_FIRST, KEPT_SECOND = 48, 6
 #: Skull and scalp: this far outside the brain in mm, above this z. They tell a brain from a neck.
 SHELL_MM = (6.0, 20.0)
 SHELL_Z_MM = -20.0
@@ -49,6 +50,8 @@ class Start:
     ----------
     native_from_mni : ndarray, shape (4, 4)
         Rigid map of MNI RAS mm to native RAS mm.
+    native_from_sized : ndarray, shape (4, 4)
+        The same with the scale.
     scale : float
         Size of this brain relative to the template's.
     mutual_information : float
@@ -56,6 +59,7 @@ class Start:
     """
 
     native_from_mni: FloatArray
+    native_from_sized: FloatArray
     scale: float
     mutual_information: float
 
@@ -75,7 +79,7 @@ class _Look:
 #: Blurred and with the shell around the brain, so that a pose 15 mm and 15 degrees off still feels the pull.
 _FAR = _Look(spacing_mm=12.0, blur_mm=6.0, template_bins=4, scan_bins=6, shell=True, most_points=900)
 #: As the later stages see it: within the brain only.
-_NEAR = _Look(spacing_mm=8.0, blur_mm=0.0, template_bins=8, scan_bins=12, shell=False, most_points=4000)
+_NEAR = _Look(spacing_mm=8.0, blur_mm=3.0, template_bins=8, scan_bins=12, shell=False, most_points=4000)
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,13 @@ def find_start(image: Image, atlas: Atlas) -> Start:
     poses, scores = _climbed(far, poses, np.array([10.0] * 6 + [0.03]), rounds=9)
     poses, scores = _best(poses, scores, KEPT_SECOND)
     near, _ = _problem(image, atlas, _NEAR)
-    poses, scores = _climbed(near, poses, np.array([5.0] * 3 + [4.0] * 3 + [0.02]), rounds=14)
+    poses, scores = _climbed(near, poses, np.array([5.0] * 3 + [4.0] * 3 + [0.02]), rounds=16)
     poses, scores = _best(poses, scores, 1)
-    return Start(_rigid(poses[0]), float(poses[0, 6]), float(scores[0]))
+    rigid = _rigid(poses[0])
+    sized = rigid.copy()
+    sized[:3, :3] *= poses[0, 6]
+    sized[:3, 3] += rigid[:3, :3] @ PIVOT_MM - sized[:3, :3] @ PIVOT_MM
+    return Start(rigid, sized, float(poses[0, 6]), float(scores[0]))
 
 
 def _best(poses: FloatArray, scores: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
