@@ -27,6 +27,7 @@ from epvs_cohort.data.pictures import (
     write,
 )
 from epvs_cohort.geometry import FloatArray, Grid
+from epvs_cohort.prepare.evidence import VENTRICLE, WHITE_MATTER
 from epvs_cohort.prepare.resample import inverse, resample_cubic, sample_linear
 from epvs_cohort.prepare.roi import Outline
 from epvs_cohort.records import Float32Array, Image, LabelArray
@@ -38,7 +39,6 @@ STRUCTURE_COLOURS: tuple[tuple[tuple[int, int], str, Colour], ...] = (
     ((5, 6), "pallidum", GREEN),
     ((7, 8), "accumbens", PURPLE),
 )
-VENTRICLE, WHITE_MATTER = 1, 4
 
 #: Extent of the planes in mm from the centre of the region, which lies in the front half of the head; step 1 mm.
 LOW_MM = np.array([-84.0, -112.0, -80.0])

@@ -7,100 +7,26 @@ for example the contrast to fluid where no ventricle lies in the field of view, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from epvs_cohort.geometry import FloatArray, Grid, apply_affine, centered_grid
-from epvs_cohort.prepare.mask import BoolArray, SoftMask
-from epvs_cohort.prepare.resample import field_of_view, inverse, sample_linear, voxel_coordinates
-from epvs_cohort.prepare.roi import Outline
-from epvs_cohort.prepare.trim import Trimmed
-from epvs_cohort.records import LABEL_NO_REGION, Float32Array, Image, LabelArray, QcValue
+from epvs_cohort.geometry import FloatArray, apply_affine
+from epvs_cohort.prepare.evidence import (
+    CORTEX,
+    OTHER_CSF,
+    VENTRICLE,
+    WIDE_LOW_MM,
+    WIDE_STEP_MM,
+    Evidence,
+    Near,
+    Wide,
+)
+from epvs_cohort.prepare.resample import inverse, voxel_coordinates
+from epvs_cohort.records import LABEL_NO_REGION, QcValue
 
 SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
-
-#: Coarse look at the whole head: reaches beyond the brain on every side of the basal ganglia.
-WIDE_SHAPE = (84, 84, 84)
-WIDE_STEP_MM = 2.2
-
-VENTRICLE, OTHER_CSF, CORTEX, WHITE_MATTER = 1, 2, 3, 4
-
-
-@dataclass(frozen=True)
-class Wide:
-    """Coarse grid around the whole head.
-
-    Attributes
-    ----------
-    grid : Grid
-        Voxel to rigid-frame mm.
-    values : ndarray, shape (I, J, K), float32
-        Native intensities, trilinear; 0 outside the field of view.
-    inside : ndarray, shape (I, J, K), bool
-        Within the native field of view.
-    labels, tissue : ndarray, shape (I, J, K), uint8
-        Regions and tissue classes of the outline.
-    """
-
-    grid: Grid
-    values: Float32Array
-    inside: BoolArray
-    labels: LabelArray
-    tissue: LabelArray
-
-    @cached_property
-    def white_matter(self) -> float | None:
-        """Median native intensity of white matter, None where there is none in view."""
-        return _median(self.values[(self.tissue == WHITE_MATTER) & self.inside])
-
-    @cached_property
-    def fluid(self) -> float | None:
-        """Native intensity of fluid: median over the ventricles."""
-        return _median(self.values[(self.tissue == VENTRICLE) & self.inside])
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that the measures of one scan look at.
-
-    Attributes
-    ----------
-    voxel_from_rigid : ndarray, shape (4, 4)
-        Rigid-frame mm to native voxel.
-    grid : Grid
-        Prepared grid, voxel to rigid-frame mm.
-    roi : ndarray, shape (I, J, K), uint8
-        Undilated region labels on the prepared grid, not cut by the field of view.
-    values : ndarray, shape (I, J, K), float32
-        Resampled native intensities where ``mask.weight`` is above 0.
-    """
-
-    image: Image
-    voxel_from_rigid: FloatArray
-    grid: Grid
-    wide: Wide
-    roi: LabelArray
-    mask: SoftMask
-    values: Float32Array
-    trimmed: Trimmed
-
-
-def look_wide(image: Image, voxel_from_rigid: FloatArray, outline: Outline) -> Wide:
-    """Sample scan, regions and tissue on the coarse grid around the centre of the outline."""
-    step = (WIDE_STEP_MM, WIDE_STEP_MM, WIDE_STEP_MM)
-    grid = centered_grid(WIDE_SHAPE, step, outline.center_mm)
-    voxel_from_grid = voxel_from_rigid @ grid.affine
-    return Wide(
-        grid,
-        sample_linear(image.data, voxel_from_grid, grid.shape),
-        field_of_view(image.grid.shape, voxel_from_grid, grid.shape),
-        outline.labels_on(grid),
-        outline.tissue_on(grid),
-    )
 
 
 def measure(evidence: Evidence) -> tuple[QcValue, ...]:
@@ -115,12 +41,6 @@ def measure(evidence: Evidence) -> tuple[QcValue, ...]:
     )
 
 
-def outside_share(wide: Wide) -> float:
-    """Share of the outlined region that the native field of view does not hold; 1 where nothing is outlined."""
-    roi = wide.labels > 0
-    return float(np.mean(~wide.inside[roi])) if roi.any() else 1.0
-
-
 def _acquisition(evidence: Evidence) -> Iterator[QcValue]:
     edges = evidence.image.grid.spacing_mm
     yield QcValue("slice_thickness_mm", max(edges), "mm")
@@ -133,10 +53,14 @@ def _outline(evidence: Evidence) -> Iterator[QcValue]:
     # What a mask of the user outlines beyond the named regions goes to the side of the middle that it lies on.
     nameless = evidence.roi == LABEL_NO_REGION
     half = evidence.roi.shape[0] // 2
+    volumes = []
     for side, odd, part in (("left", 1, slice(half)), ("right", 0, slice(half, None))):
         mine = named & (evidence.roi % 2 == odd)
         mine[part] |= nameless[part]
-        yield QcValue(f"roi_volume_{side}_mm3", float(mine.sum()) * voxel_mm3, "mm3")
+        volumes.append(float(mine.sum()) * voxel_mm3)
+        yield QcValue(f"roi_volume_{side}_mm3", volumes[-1], "mm3")
+    larger, smaller = max(volumes), min(volumes)
+    yield QcValue("roi_asymmetry", _ratio(larger - smaller, (larger + smaller) / 2.0), "share")
     for where, shares in (("fov", _cut_by_view(evidence)), ("box", _cut_by_box(evidence))):
         for side, share in shares.items():
             yield QcValue(f"roi_cut_by_{where}_{side}", share, "share")
@@ -144,23 +68,22 @@ def _outline(evidence: Evidence) -> Iterator[QcValue]:
 
 def _cut_by_view(evidence: Evidence) -> dict[str, float | None]:
     """Share of the region beyond each face of the native scan, by the side that the face looks to."""
-    wide = evidence.wide
-    return _beyond_faces(evidence.voxel_from_rigid, evidence.image.grid.shape, wide)
+    return _beyond_faces(evidence.voxel_from_rigid, evidence.image.grid.shape, evidence.near)
 
 
 def _cut_by_box(evidence: Evidence) -> dict[str, float | None]:
     """Share of the region beyond each face of the prepared grid."""
-    return _beyond_faces(inverse(evidence.grid.affine), evidence.grid.shape, evidence.wide)
+    return _beyond_faces(inverse(evidence.grid.affine), evidence.grid.shape, evidence.near)
 
 
 def _beyond_faces(
-    voxel_from_rigid: FloatArray, shape: tuple[int, int, int], wide: Wide
+    voxel_from_rigid: FloatArray, shape: tuple[int, int, int], near: Near
 ) -> dict[str, float | None]:
     shares: dict[str, float | None] = {side: None for pair in SIDES for side in pair}
-    where = np.argwhere(wide.labels > 0)
+    where = np.argwhere(near.labels > 0)
     if len(where) == 0:
         return shares
-    voxels = apply_affine(voxel_from_rigid @ wide.grid.affine, where)
+    voxels = apply_affine(voxel_from_rigid @ near.grid.affine, where)
     directions = inverse(voxel_from_rigid)[:3, :3]
     found = dict.fromkeys(shares, 0.0)
     for axis in range(3):
@@ -308,8 +231,8 @@ def _signal_around_brain(wide: Wide) -> float | None:
         return None
     distance = ndimage.distance_transform_edt(wide.tissue == 0) * WIDE_STEP_MM
     shell = (distance > 5.0) & (distance < 15.0) & wide.inside
-    # The face and neck lie below; above the ROI's centre the shell is scalp and skull in every head.
-    shell[:, :, : shell.shape[2] // 2] = False
+    # Face and neck lie below; above the middle of the region the shell is scalp and skull in every head.
+    shell[:, :, : round(-WIDE_LOW_MM[2] / WIDE_STEP_MM)] = False
     if int(shell.sum()) < 500:
         return None
     return float(np.mean(wide.values[shell] > 0.15 * wide.white_matter))

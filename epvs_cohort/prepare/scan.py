@@ -14,9 +14,10 @@ from epvs_cohort.data.atlas import Atlas, load_atlas
 from epvs_cohort.data.pictures import ac_grid_slice
 from epvs_cohort.errors import RoiError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, Grid, apply_affine, axial_axis, centered_grid
+from epvs_cohort.prepare.evidence import Evidence, Near, look_near, look_wide
 from epvs_cohort.prepare.mask import SoftMask, soft_mask
 from epvs_cohort.prepare.pictures import prepare_pictures
-from epvs_cohort.prepare.quality import Evidence, Wide, look_wide, measure, outside_share
+from epvs_cohort.prepare.quality import measure
 from epvs_cohort.prepare.register import Rigid, register_rigid
 from epvs_cohort.prepare.resample import field_of_view, inverse, resample_cubic
 from epvs_cohort.prepare.roi import Outline, outline_roi
@@ -48,7 +49,7 @@ class _Placed:
     rigid: Rigid
     outline: Outline
     grid: Grid
-    wide: Wide
+    near: Near
 
     @property
     def native_from_grid(self) -> np.ndarray:
@@ -136,7 +137,7 @@ def ac_slice(scan: Scan, image: Image, outline: Outline) -> AcSlice | None:
                 hint="ac_slice is the 0-based native index along the inferior-superior axis",
             )
         return AcSlice(axis, scan.ac_slice)
-    native_mm = outline.native_from_mni(np.asarray(MNI_ANTERIOR_COMMISSURE_MM, dtype=np.float64))
+    native_mm = outline.native_from_mni(np.asarray([MNI_ANTERIOR_COMMISSURE_MM], dtype=np.float64))[0]
     voxel = apply_affine(inverse(image.affine), native_mm)
     within = np.all((voxel >= -0.5) & (voxel <= np.asarray(image.data.shape) - 0.5))
     return AcSlice(axis, min(max(round(float(voxel[axis])), 0), size - 1)) if within else None
@@ -148,17 +149,16 @@ def _place(scan: Scan, image: Image, protocol: Protocol, atlas: Atlas, seconds: 
     with _timed(seconds, "outline"):
         outline = outline_roi(scan, image, rigid, protocol, atlas)
     grid = centered_grid(protocol.grid.shape, protocol.grid.spacing_mm, outline.center_mm)
-    with _timed(seconds, "wide"):
-        voxel_from_rigid = inverse(rigid.rigid_from_native @ image.affine)
-        wide = look_wide(image, voxel_from_rigid, outline)
-    outside = outside_share(wide)
+    with _timed(seconds, "near"):
+        near = look_near(image, inverse(rigid.rigid_from_native @ image.affine), outline)
+    outside = near.outside_share
     if outside > LARGEST_OUTSIDE_SHARE:
         raise RoiError(
             f"{scan.path}: {outside:.0%} of the basal ganglia lie outside the field of view of the scan; "
             f"legal is at most {LARGEST_OUTSIDE_SHARE:.0%}",
             hint="the scan may not cover the basal ganglia, or its registration failed",
         )
-    return _Placed(rigid, outline, grid, wide)
+    return _Placed(rigid, outline, grid, near)
 
 
 def _voxels(
@@ -184,11 +184,13 @@ def _voxels(
 
 
 def _quality(image: Image, placed: _Placed, voxels: _Voxels) -> tuple[QcValue, ...]:
+    voxel_from_rigid = inverse(placed.rigid.rigid_from_native @ image.affine)
     evidence = Evidence(
         image=image,
-        voxel_from_rigid=inverse(placed.rigid.rigid_from_native @ image.affine),
+        voxel_from_rigid=voxel_from_rigid,
         grid=placed.grid,
-        wide=placed.wide,
+        near=placed.near,
+        wide=look_wide(image, voxel_from_rigid, placed.outline),
         roi=voxels.roi,
         mask=voxels.mask,
         values=voxels.values,

@@ -9,15 +9,9 @@ import pytest
 from scipy import ndimage
 
 from epvs_cohort.geometry import centered_grid
+from epvs_cohort.prepare.evidence import Evidence, look_near, look_wide
 from epvs_cohort.prepare.mask import soft_mask
-from epvs_cohort.prepare.quality import (
-    Evidence,
-    look_wide,
-    measure,
-    noise_sigma,
-    otsu_threshold,
-    outside_share,
-)
+from epvs_cohort.prepare.quality import measure, noise_sigma, otsu_threshold
 from epvs_cohort.prepare.resample import field_of_view, inverse, resample_cubic
 from epvs_cohort.prepare.trim import trim
 from epvs_cohort.protocol import DEFAULT_BOUNDS, GridSettings, RoiSettings, TrimSettings
@@ -34,9 +28,16 @@ def _evidence(image: Image, shift: tuple[float, float, float] = (0.0, 0.0, 0.0))
     inside = field_of_view(image.grid.shape, voxel_from_rigid @ grid.affine, grid.shape)
     mask = soft_mask(roi, grid.spacing_mm, RoiSettings(), inside)
     values = resample_cubic(image.data, voxel_from_rigid @ grid.affine, grid.shape, mask.weight > 0)
-    wide = look_wide(image, voxel_from_rigid, seen)
     return Evidence(
-        image, voxel_from_rigid, grid, wide, roi, mask, values, trim(values, mask, TrimSettings())
+        image=image,
+        voxel_from_rigid=voxel_from_rigid,
+        grid=grid,
+        near=look_near(image, voxel_from_rigid, seen),
+        wide=look_wide(image, voxel_from_rigid, seen),
+        roi=roi,
+        mask=mask,
+        values=values,
+        trimmed=trim(values, mask, TrimSettings()),
     )
 
 
@@ -65,6 +66,14 @@ def test_nameless_part_of_a_mask_counts_to_its_side() -> None:
     found = _measures(nameless)
     assert found["roi_volume_left_mm3"] == pytest.approx(ball, rel=0.01)
     assert found["roi_volume_right_mm3"] == pytest.approx(ball, rel=0.01)
+
+
+def test_lopsided_outline_is_flagged() -> None:
+    evidence = _evidence(scan())
+    roi = evidence.roi.copy()
+    roi[:70][roi[:70] > 0] = 0
+    lopsided = _measures(replace(evidence, roi=roi))["roi_asymmetry"]
+    assert DEFAULT_BOUNDS["roi_asymmetry"].holds(lopsided) is False
 
 
 def test_contrast_is_that_of_the_phantom(good: dict[str, float | None]) -> None:
@@ -122,7 +131,7 @@ def test_field_of_view_that_ends_in_the_ganglia_names_the_side() -> None:
     assert cut is not None
     assert 0.3 < cut < 0.7
     assert found["roi_cut_by_fov_superior"] == 0.0
-    assert outside_share(evidence.wide) == pytest.approx(cut, abs=0.02)
+    assert evidence.near.outside_share == pytest.approx(cut, abs=0.02)
 
 
 def test_box_that_misses_a_part_names_the_side() -> None:
