@@ -25,7 +25,7 @@ pandas.set_option("display.width", 120)
 counts = pathlib.Path(sys.argv[1])
 cohort = epvs_cohort.read_cohort(counts)
 for name in ("scans", "lesions", "qc"):
-    print(f"\n{name}: the first rows", getattr(cohort, name).head().to_string(max_cols=10), sep="\n")
+    print(f"\n{name}: the first rows", getattr(cohort, name).head().to_string(max_cols=10, max_colwidth=28), sep="\n")
 for scan in cohort.lesions["scan"].mode()[:1]:
     picture = OutputPaths.of(counts).figures / f"{folder_name(scan)}.png"
     print(f"\nfound lesions of {scan}, the scan with most of them: {picture.resolve()}")
