@@ -131,7 +131,7 @@ class PreparedStore:
         }
         sidecar = _sidecar(volume, provenance)
         sidecar["sha256"] = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
-        blobs[SIDECAR] = json.dumps(sidecar, indent=1, allow_nan=False).encode()
+        blobs[SIDECAR] = json.dumps(sidecar, allow_nan=False).encode()
         blobs[PICTURES] = _zip(volume.pictures)
         for name, blob in blobs.items():
             (folder / name).write_bytes(blob)
@@ -141,7 +141,7 @@ class PreparedStore:
         path = self.folder(key) / SIDECAR
         sidecar = json.loads(path.read_bytes())
         sidecar["provenance"] = asdict(provenance)
-        write_whole(path, json.dumps(sidecar, indent=1, allow_nan=False).encode())
+        write_whole(path, json.dumps(sidecar, allow_nan=False).encode())
 
     def load(self, key: str) -> Stored:
         """Read a volume back, its checksums verified.
