@@ -101,6 +101,10 @@ def new_network(recipe: Recipe, seed: int) -> GpUnet:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        # Kernels without a mean answer to spots and edges, not to the step from background to tissue.
+        first = next(module for module in network.modules() if isinstance(module, nn.Conv3d))
+        first.weight.sub_(first.weight.mean(dim=(1, 2, 3, 4), keepdim=True))
     if norms and recipe.architecture.last_layer == "density":
         nn.init.constant_(norms[-1].bias, LAST_SHIFT)
     return network

@@ -21,8 +21,10 @@ class StageSettings(Settings):
     #: Windows in a step.
     batch: Annotated[int, Field(ge=1, le=1024)] = 16
     steps: Annotated[int, Field(ge=1)] = 2000
-    #: Expected number of lesions, were all of a scan's places inside the window.
-    mean_count: Positive = 30.0
+    #: Counts are drawn evenly from 0 to this number.
+    max_count: Annotated[int, Field(ge=1, le=1000)] = 6
+    #: Lesions of less contrast are left out: the plain ones first.
+    contrast_floor: Share = 0.0
     #: Of AdamW (Loshchilov and Hutter 2019), at the start and at the end of the stage; linear between.
     learning_rate: Positive = 1e-3
     final_learning_rate: Positive = 1e-3
@@ -34,7 +36,6 @@ class DrawSettings(Settings):
     """What is drawn into windows; see ``simulate.windows.WindowSettings``."""
 
     border_share: Share = 0.3
-    dispersion: Positive = 1.0
     clip_jitter: Annotated[float, Field(ge=0, le=1)] = 0.06
     gamma_jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
 

@@ -92,7 +92,12 @@ def window_source(recipe: Recipe, scenes: tuple[Scene, ...], seed: int) -> Sourc
         # Steps below zero are batches for statistics; seeds are not negative.
         rng = np.random.default_rng((seed, WINDOWS, stage, step + 10_000))
         chosen = recipe.stages[stage]
-        settings = WindowSettings(chosen.window, mean_count=chosen.mean_count, **recipe.draw.model_dump())
+        settings = WindowSettings(
+            chosen.window,
+            max_count=chosen.max_count,
+            contrast_floor=chosen.contrast_floor,
+            **recipe.draw.model_dump(),
+        )
         return draw_windows(scenes, chosen.batch, settings, rng)
 
     return draw

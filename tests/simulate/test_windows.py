@@ -60,7 +60,7 @@ def scene(canvas: Canvas) -> Scene:
 
 
 def test_a_window_shows_as_many_bright_spots_as_its_count_says(scene: Scene) -> None:
-    settings = dataclasses.replace(PLAIN, mean_count=6.0, border_share=0.2)
+    settings = dataclasses.replace(PLAIN, max_count=4, border_share=0.2)
     batch = draw_windows((scene,), 24, settings, np.random.default_rng(1))
     assert batch.counts.max() >= 4
     assert batch.counts.min() == 0
@@ -98,12 +98,22 @@ def test_one_seed_gives_one_batch(scene: Scene) -> None:
     assert a.intensities.tobytes() != c.intensities.tobytes()
 
 
-def test_overdispersed_counts_have_the_mean_asked_for(scene: Scene) -> None:
-    whole = dataclasses.replace(PLAIN, size=SHAPE, mean_count=3.0, dispersion=1.0, border_share=0.0)
-    counts = draw_windows((scene,), 150, whole, np.random.default_rng(7)).counts
-    # The variance of the negative binomial is 3 + 9; lesions that find no place take a little off.
-    assert 2.2 < counts.mean() < 3.8
-    assert counts.var() > 1.5 * counts.mean()
+def test_counts_are_spread_evenly(scene: Scene) -> None:
+    whole = dataclasses.replace(PLAIN, size=SHAPE, max_count=3, border_share=0.0)
+    counts = draw_windows((scene,), 120, whole, np.random.default_rng(7)).counts
+    assert set(counts.tolist()) == {0.0, 1.0, 2.0, 3.0}
+    assert min(np.bincount(counts.astype(int))) > 15
+
+
+def test_faint_lesions_can_be_left_for_later(scene: Scene) -> None:
+    faint = dataclasses.replace(scene.visible.shape, contrast_range=(0.1, 0.6), contrast_beta=(1.0, 1.0))
+    dim = dataclasses.replace(scene, visible=dataclasses.replace(scene.visible, shape=faint), noise_sigma=0.0)
+    floor = dataclasses.replace(PLAIN, max_count=1, border_share=0.0, contrast_floor=0.55)
+    peaks = {}
+    for name, settings in (("all", dataclasses.replace(floor, contrast_floor=0.0)), ("plain", floor)):
+        batch = draw_windows((dim,), 40, settings, np.random.default_rng(8))
+        peaks[name] = batch.intensities[batch.counts == 1].max(axis=(1, 2, 3))
+    assert peaks["plain"].min() > peaks["all"].min() + 0.05
 
 
 def test_places_outside_the_mask_are_not_visible(canvas: Canvas) -> None:
