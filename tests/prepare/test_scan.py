@@ -18,11 +18,13 @@ from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import AcSlice, Image, PreparedVolume, Scan
 from tests.prepare.phantom import outline
 
+pytestmark = pytest.mark.slow
+
 NATIVE_FROM_MNI: FloatArray = rigid_about((0.0, -18.0, 8.0), (0.14, -0.1, 0.12), (9.0, -14.0, 11.0))
-#: MNI mm of bright dots in the left and right putamen and the left caudate.
-DOTS = ((-26.0, 4.0, 0.0), (27.0, -2.0, 4.0), (-13.0, 14.0, 8.0))
-SPACING = (1.0, 1.0, 1.2)
-SHAPE = (200, 230, 170)
+#: MNI mm of bright dots in the left and right putamen.
+DOTS = ((-26.0, 4.0, 0.0), (27.0, -2.0, 4.0), (-24.0, 10.0, 4.0))
+SPACING = (1.2, 1.2, 1.4)
+SHAPE = (164, 190, 140)
 
 
 def _native_scan() -> Image:
@@ -35,11 +37,12 @@ def _native_scan() -> Image:
     data = ndimage.affine_transform(
         atlas.template, template_from_native[:3, :3], template_from_native[:3, 3], output_shape=SHAPE, order=1
     )
-    points = np.moveaxis(np.indices(SHAPE), 0, -1)
     for dot in DOTS:
         at = apply_affine(np.linalg.inv(affine) @ NATIVE_FROM_MNI, dot)
-        squared = (((points - at) * np.array(SPACING)) ** 2).sum(axis=-1)
-        data += 1.2 * np.exp(-0.5 * squared / 1.0**2)
+        first = np.rint(at).astype(int) - 5
+        window = tuple(slice(f, f + 11) for f in first)
+        offsets = (np.moveaxis(np.indices((11, 11, 11)), 0, -1) + first - at) * np.array(SPACING)
+        data[window] += 0.8 * np.exp(-0.5 * (offsets**2).sum(axis=-1))
     noise = np.random.default_rng(2).normal(0.0, 0.03, SHAPE)
     return Image((300.0 * np.abs(data + noise)).astype(np.float32), affine)
 
@@ -83,7 +86,7 @@ def test_dots_stay_where_they_are_in_native_space(volume: PreparedVolume, dot: t
     native_mm = apply_affine(NATIVE_FROM_MNI, dot)
     found, height = _peak_near(volume, native_mm)
     assert np.linalg.norm(found - native_mm) < 1.0
-    assert height > 0.8
+    assert height > 0.6
 
 
 @pytest.mark.parametrize("dot", DOTS)
@@ -113,7 +116,7 @@ def test_every_measure_stands_once(volume: PreparedVolume) -> None:
     assert len(set(names)) == len(names)
     values = {item.measure: item.value for item in volume.quality}
     assert values["skull_stripped"] == 1.0
-    assert values["slice_thickness_mm"] == pytest.approx(1.2)
+    assert values["slice_thickness_mm"] == pytest.approx(1.4)
     ratio = values["csf_wm_ratio"]
     assert ratio is not None
     assert ratio > 1.5
@@ -149,7 +152,7 @@ def test_reoriented_input_gives_the_same_places(
 def test_head_without_the_ganglia_is_an_error_that_names_the_file(
     image: Image, prepare: Callable[[Image], PreparedVolume]
 ) -> None:
-    top = Image(image.data[:, :, 118:], image.affine @ nib.affines.from_matvec(np.eye(3), [0, 0, 118]))
+    top = Image(image.data[:, :, 100:], image.affine @ nib.affines.from_matvec(np.eye(3), [0, 0, 100]))
     with pytest.raises(ScanError) as caught:
         prepare(top)
     assert "turned.nii.gz" in caught.value.message or "basal ganglia" in caught.value.message
@@ -161,5 +164,5 @@ def test_slice_of_the_manifest_wins(image: Image) -> None:
 
 
 def test_slice_outside_the_scan_is_an_error(image: Image) -> None:
-    with pytest.raises(RoiError, match=r"ac_slice is 170; legal are 0 to 169"):
-        ac_slice(Scan(key="s", path=Path("s.nii"), ac_slice=170), image, outline())
+    with pytest.raises(RoiError, match=r"ac_slice is 140; legal are 0 to 139"):
+        ac_slice(Scan(key="s", path=Path("s.nii"), ac_slice=140), image, outline())
