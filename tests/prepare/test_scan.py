@@ -152,7 +152,9 @@ def test_reoriented_input_gives_the_same_places(
 def test_head_without_the_ganglia_is_an_error_that_names_the_file(
     image: Image, prepare: Callable[[Image], PreparedVolume]
 ) -> None:
-    top = Image(image.data[:, :, 100:], image.affine @ nib.affines.from_matvec(np.eye(3), [0, 0, 100]))
+    affine = image.affine.copy()
+    affine[:3, 3] += 100 * affine[:3, 2]
+    top = Image(image.data[:, :, 100:], affine)
     with pytest.raises(ScanError) as caught:
         prepare(top)
     assert "turned.nii.gz" in caught.value.message or "basal ganglia" in caught.value.message
