@@ -29,7 +29,9 @@ from epvs_cohort.simulate.heads import (
 )
 from epvs_cohort.simulate.lesions import DEFAULT_COUNT, LesionShape, NegativeBinomial
 from epvs_cohort.simulate.mimics import MimicRates
+from epvs_cohort.simulate.placement import placement_settings
 from epvs_cohort.simulate.prepared import GROWTH
+from epvs_cohort.simulate.tissue import contrast_settings
 from epvs_cohort.simulate.warp import ShapeVariation
 
 logger = logging.getLogger(__name__)
@@ -131,6 +133,8 @@ def parameters(options: SimulateOptions) -> dict[str, object]:
         "anatomies": [p.name for p in _paths(options.anatomies)] or ["bundled"],
         "count": asdict(DEFAULT_COUNT),
         "lesion_shape": asdict(LesionShape()),
+        "placement": placement_settings(),
+        "contrast": contrast_settings(),
         "mimics": asdict(MimicRates()),
         "head_shape": asdict(ShapeVariation()),
         "acquisition": asdict(Acquisition(voxel_mm=options.voxel_mm)),

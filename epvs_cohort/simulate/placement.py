@@ -24,6 +24,18 @@ PLATEAU = 0.03
 FOCUS_BELOW_AC_MM = 25.0
 
 
+def placement_settings() -> dict[str, object]:
+    """The densities that lesions are placed by, for the hash of a cohort's parameters."""
+    return {
+        "density": list(DENSITY),
+        "peak_above_ac_mm": PEAK_ABOVE_AC_MM,
+        "spread_below_mm": SPREAD_BELOW_MM,
+        "spread_above_mm": SPREAD_ABOVE_MM,
+        "plateau": PLATEAU,
+        "focus_below_ac_mm": FOCUS_BELOW_AC_MM,
+    }
+
+
 def placement_of(regions: LabelArray, grid: Grid, ac_mm: FloatArray, up: FloatArray) -> Placement:
     """Density of perivascular spaces over the basal ganglia.
 

@@ -193,6 +193,16 @@ def tissue_of(labels: Int16Array) -> Int16Array:
     return tissues
 
 
+def contrast_settings() -> dict[str, object]:
+    """The tables that contrast and texture are drawn from, for the hash of a cohort's parameters."""
+    return {
+        "measured": {tissue.name: list(row) for tissue, row in _MEASURED.items()},
+        "assumed": {tissue.name: list(ends) for tissue, ends in _ASSUMED.items()},
+        "texture": {tissue.name: value for tissue, value in _TEXTURE.items()},
+        "texture_elsewhere": _TEXTURE_ELSEWHERE,
+    }
+
+
 def draw_tissue(rng: np.random.Generator) -> TissueModel:
     """Draw a contrast between those of real T2w, PD and T2 scans, each level a little off."""
     mix = rng.dirichlet((1.0, 1.0, 1.0))
