@@ -175,7 +175,7 @@ class PreparedVolume:
     @property
     def grid_from_native(self) -> FloatArray:
         """Native RAS mm to prepared-grid voxel, shape (4, 4)."""
-        return np.linalg.inv(self.native_from_grid)
+        return np.asarray(np.linalg.inv(self.native_from_grid), dtype=np.float64)
 
 
 @dataclass(frozen=True)

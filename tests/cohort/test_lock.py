@@ -28,7 +28,10 @@ def test_the_second_is_refused_and_a_killed_holder_frees_it(tmp_path: Path) -> N
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(StoppedError, match=f"another run \\(process {holder.pid}\\)"), exclusive(tmp_path):
+        with (
+            pytest.raises(StoppedError, match=f"another run \\(process {holder.pid}\\)"),
+            exclusive(tmp_path),
+        ):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()

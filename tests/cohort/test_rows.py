@@ -71,7 +71,12 @@ def test_measures_are_judged_by_their_bounds(
 def test_every_error_becomes_a_row_that_names_the_scan(error: Exception, kind: str) -> None:
     failure = failure_of(SCAN, "prepare", error, 1.0)
     row = failure_row(failure, an_order())
-    assert (row["scan"], row["status"], row["stage"], row["error_kind"]) == ("sub-01", "failed", "prepare", kind)
+    assert (row["scan"], row["status"], row["stage"], row["error_kind"]) == (
+        "sub-01",
+        "failed",
+        "prepare",
+        kind,
+    )
     assert row["error_message"]
     assert row["count"] is None
     pa.Table.from_pylist([row], schema=part_schema())

@@ -15,7 +15,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from tests.cohort.conftest import TWO_PROCESSES, Counted
 
 from epvs_cohort.api import run_cohort
 from epvs_cohort.cohort.infer_task import map_paths
@@ -28,6 +27,7 @@ from epvs_cohort.data.store import VOLUME, PreparedStore
 from epvs_cohort.errors import UsageError
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.protocol import DetectionSettings, Protocol
+from tests.cohort.conftest import TWO_PROCESSES, Counted
 
 TIMES = ["seconds_prepare", "seconds_infer"]
 
@@ -120,13 +120,18 @@ def test_nothing_temporary_is_left_and_a_scan_takes_five_files(counted: Counted)
 
 def test_one_process_counts_the_same_as_two(counted: Counted, tmp_path: Path) -> None:
     request = RunRequest(
-        counted.scans, tmp_path / "one.parquet", cluster=replace(TWO_PROCESSES, n_procs=1), discover=DiscoverOptions(limit=2)
+        counted.scans,
+        tmp_path / "one.parquet",
+        cluster=replace(TWO_PROCESSES, n_procs=1),
+        discover=DiscoverOptions(limit=2),
     )
     one = run_cohort(request)
     two = counted.cohort
     keys = set(one.scans["scan"])
-    pick = [frame[frame["scan"].isin(keys)].reset_index(drop=True) for frame in (two.scans, two.lesions, two.qc)]
-    same_tables(one, Cohort(*pick, about=two.about, n_asked=2))
+    pick = [
+        frame[frame["scan"].isin(keys)].reset_index(drop=True) for frame in (two.scans, two.lesions, two.qc)
+    ]
+    same_tables(one, Cohort(pick[0], pick[1], pick[2], about=two.about, n_asked=2))
 
 
 def test_a_second_start_does_nothing_but_retry_the_failed(copied: Counted) -> None:
@@ -184,8 +189,20 @@ def test_changed_bytes_of_one_input_redo_that_scan(copied: Counted, tmp_path: Pa
 
 def test_a_killed_driver_goes_on_and_ends_in_the_same_tables(counted: Counted, tmp_path: Path) -> None:
     out = tmp_path / "counts.parquet"
-    command = [sys.executable, "-m", "epvs_cohort.cli.app", "run", str(counted.scans), "--out", str(out), "--n-procs", "2"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as driver:
+    command = [
+        sys.executable,
+        "-m",
+        "epvs_cohort.cli.app",
+        "run",
+        str(counted.scans),
+        "--out",
+        str(out),
+        "--n-procs",
+        "2",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as driver:
         store = tmp_path / "counts.store"
         deadline = time.monotonic() + 120
         while len(list(store.glob("*/heat.safetensors"))) < 1:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-from tests.cohort.conftest import TWO_PROCESSES, Counted
 
 from epvs_cohort.api import run_cohort
 from epvs_cohort.cohort.run import RunRequest
 from epvs_cohort.data.discover import DiscoverOptions
+from tests.cohort.conftest import TWO_PROCESSES, Counted
 
 TIMES = ["seconds_prepare", "seconds_infer"]
 
