@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -97,7 +98,8 @@ def _finish(store: PreparedStore, item: Stored, answer: tuple[Prediction, float]
     prediction, seconds = answer
     volume, protocol = item.volume, order.prepare.protocol
     detection = detect(volume, prediction, protocol.detection, protocol.count_target, order.infer.score)
-    store.add_pictures(volume.key, lesion_pictures(volume, heat_volume(volume, prediction), detection))
+    pictured = replace(volume, pictures=store.pictures(volume.key))
+    store.add_pictures(volume.key, lesion_pictures(pictured, heat_volume(volume, prediction), detection))
     if order.infer.maps is not None:
         images = native_maps(volume, prediction, detection)
         for path, image in zip(map_paths(order.infer.maps, volume.key), images, strict=True):
