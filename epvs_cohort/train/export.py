@@ -12,7 +12,7 @@ from epvs_cohort.model.network import GpUnet, fold_batch_norm
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.simulate.windows import LabelledVolume
 from epvs_cohort.train.figures import CountFigures
-from epvs_cohort.train.loop import density_unit, with_unit
+from epvs_cohort.train.loop import Trained, with_unit
 from epvs_cohort.train.recipe import Recipe
 from epvs_cohort.train.validate import ScoreTuning, compare_counts, count_scale, predict_volumes, tune_score
 
@@ -52,9 +52,9 @@ class HeldOut:
     validation: Sequence[LabelledVolume]
 
 
-def draft_bundle(network: GpUnet, recipe: Recipe, protocol: Protocol) -> Bundle:
+def draft_bundle(network: GpUnet, unit: float, recipe: Recipe, protocol: Protocol) -> Bundle:
     """Fold a network in training into a bundle in memory, without figures."""
-    folded = with_unit(fold_batch_norm(network), density_unit(recipe)).requires_grad_(False)
+    folded = with_unit(fold_batch_norm(network), unit).requires_grad_(False)
     card = ModelCard(
         name=recipe.name,
         architecture=recipe.architecture,
@@ -68,7 +68,7 @@ def draft_bundle(network: GpUnet, recipe: Recipe, protocol: Protocol) -> Bundle:
 
 
 def export_bundle(
-    network: GpUnet, recipe: Recipe, protocol: Protocol, held_out: HeldOut, provenance: Provenance
+    trained: Trained, recipe: Recipe, protocol: Protocol, held_out: HeldOut, provenance: Provenance
 ) -> tuple[ModelCard, GpUnet, str]:
     """Make card, network and words of a bundle from a trained network.
 
@@ -77,7 +77,7 @@ def export_bundle(
     tuple
         What `save_bundle` takes after the folder.
     """
-    draft = draft_bundle(network, recipe, protocol)
+    draft = draft_bundle(trained.network, trained.unit, recipe, protocol)
     scale = 1.0
     if held_out.calibration:
         scale = count_scale(held_out.calibration, predict_volumes(draft, held_out.calibration))

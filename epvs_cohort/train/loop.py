@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -24,11 +26,18 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
+#: Steps that the log's loss and correlation are of.
+RECENT_STEPS = 50
+
 #: Batches that batch norm's statistics are averaged over before they are frozen.
 NORM_BATCHES = 48
 
-#: A voxel's density is of this order where a lesion is some hundred voxels; keeps |w| near 1 in training.
-DENSITY_UNIT = 0.01
+#: Batches that the first counts are scaled on.
+UNIT_BATCHES = 4
+
+#: The last layer learns at this share of the rate: it only sets the scale, and where it outran the features it
+#: sank to zero, and with it their gradients, before they had learned anything.
+LAST_LAYER_RATE = 0.1
 
 #: Start of the last batch norm's shift: only the 2 % of voxels beyond two sigma are active at first, so that
 #: the first counts are not those of the background.
@@ -37,8 +46,8 @@ LAST_SHIFT = -2.0
 #: Draws the batch of a stage's step; the same arguments give the same batch.
 Source = Callable[[int, int], WindowBatch]
 
-#: Says in one line how good a network is; called at each checkpoint.
-Judge = Callable[[GpUnet], str]
+#: Says in one line how good a network and its unit are; called at each checkpoint.
+Judge = Callable[[GpUnet, float], str]
 
 
 @dataclass(frozen=True)
@@ -85,9 +94,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network that still carries batch norm, and how it came about."""
+    """A network that still carries batch norm, and how it came about.
+
+    Attributes
+    ----------
+    network : GpUnet
+        Its counts are to be multiplied by ``unit``, see `with_unit`.
+    unit : float
+        What brought the first counts to the size of the true ones, so that w stays of the order of 1 / C.
+    progress : Progress
+    """
 
     network: GpUnet
+    unit: float
     progress: Progress
 
 
@@ -108,11 +127,6 @@ def new_network(recipe: Recipe, seed: int) -> GpUnet:
     if norms and recipe.architecture.last_layer == "density":
         nn.init.constant_(norms[-1].bias, LAST_SHIFT)
     return network
-
-
-def density_unit(recipe: Recipe) -> float:
-    """What counts are multiplied by in training; `with_unit` writes it into the last layer."""
-    return DENSITY_UNIT if recipe.architecture.pooling == "sum" else 1.0
 
 
 @torch.no_grad()
@@ -147,12 +161,14 @@ class _Trainer:
         self._half = bfloat16_is_fast(run.device)
         self._network = new_network(recipe, run.seed).to(self._device)
         self._network = self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._unit = density_unit(recipe)
+        self._unit = 1.0
         self._progress = Progress()
         self._optimizer = self._new_optimizer()
-        self._losses: list[float] = []
+        self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=RECENT_STEPS)
         if run.resume:
             self._load()
+        else:
+            self._unit = self._first_unit()
 
     def train(self) -> Trained:
         for number in range(self._progress.stage, len(self._recipe.stages)):
@@ -165,7 +181,16 @@ class _Trainer:
                 recompute_norm(self._network, batches)
             self._run_stage(number, stage)
         self._save()
-        return Trained(self._network, self._progress)
+        return Trained(self._network, self._unit, self._progress)
+
+    @torch.no_grad()
+    def _first_unit(self) -> float:
+        self._network.train()
+        batches = [self._on_device(self._source(0, -1 - n)) for n in range(UNIT_BATCHES)]
+        found = torch.cat([self._network(volumes, mask) for volumes, mask, _ in batches]).mean()
+        true = torch.cat([counts for _, _, counts in batches]).mean()
+        unit = float(true / found)
+        return unit if math.isfinite(unit) and unit > 0 else 1.0
 
     def _run_stage(self, number: int, stage: StageSettings) -> None:
         self._network.train()
@@ -179,12 +204,12 @@ class _Trainer:
                 batch = waiting.result()
                 waiting = pool.submit(self._source, number, self._progress.step + 1)
                 rate = stage.learning_rate + done * (stage.final_learning_rate - stage.learning_rate)
-                self._losses.append(self._step(batch, rate))
+                self._step(batch, rate)
                 self._progress.steps[-1] += 1
                 elapsed = time.monotonic() - started
                 self._progress.seconds += elapsed
                 self._progress.stage_seconds += elapsed
-                if self._progress.step % 50 == 0:
+                if self._progress.step % RECENT_STEPS == 0:
                     self._log_line(rate)
                 if time.monotonic() - saved > self._run.checkpoint_minutes * 60.0:
                     self._save()
@@ -200,19 +225,20 @@ class _Trainer:
             done = max(done, self._progress.stage_seconds / allowed)
         return done
 
-    def _step(self, batch: WindowBatch, rate: float) -> float:
+    def _step(self, batch: WindowBatch, rate: float) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_share"]
         volumes, mask, counts = self._on_device(batch)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half):
             estimate = self._network(volumes, mask)
         # Mean squared loss on counts (paper, Sec. 2.2).
-        loss = torch.mean((estimate.float() * self._unit - counts) ** 2)
+        estimate = estimate.float() * self._unit
+        loss = torch.mean((estimate - counts) ** 2)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.gradient_norm)
         self._optimizer.step()
-        return float(loss.detach())
+        self._recent.append((estimate.detach().cpu(), counts.cpu()))
 
     def _on_device(self, batch: WindowBatch) -> tuple[Tensor, Tensor, Tensor]:
         volumes = torch.from_numpy(batch.intensities)[:, None].to(self._device)
@@ -222,21 +248,28 @@ class _Trainer:
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         # Decay pulls kernels towards zero; biases, norms and the density's weights it would only shrink.
-        decayed = [p for p in self._network.parameters() if p.ndim > 1]
-        others = [p for p in self._network.parameters() if p.ndim <= 1]
+        kernels = [p for p in self._network.parameters() if p.ndim > 1]
+        last = [p for name, p in self._network.named_parameters() if name.startswith("last_")]
+        others = [
+            p for name, p in self._network.named_parameters() if p.ndim <= 1 and not name.startswith("last_")
+        ]
         return torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": self._recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
+                {"params": kernels, "weight_decay": self._recipe.weight_decay, "rate_share": 1.0},
+                {"params": others, "weight_decay": 0.0, "rate_share": 1.0},
+                {"params": last, "weight_decay": 0.0, "rate_share": LAST_LAYER_RATE},
             ]
         )
 
     def _log_line(self, rate: float) -> None:
-        recent = self._losses[-50:]
+        estimates = torch.cat([estimate for estimate, _ in self._recent])
+        counts = torch.cat([count for _, count in self._recent])
+        r = float(torch.corrcoef(torch.stack([estimates, counts]))[0, 1])
         p = self._progress
         _log.info(
-            "stage %d step %d: loss %.3f, rate %.2g, %.1f min, %.2f s/step",
-            p.stage, p.step, sum(recent) / len(recent), rate, p.seconds / 60.0, p.stage_seconds / p.step,
+            "stage %d step %d: loss %.3f, r %.3f, rate %.2g, %.1f min, %.2f s/step",
+            p.stage, p.step, float(torch.mean((estimates - counts) ** 2)), r, rate,
+            p.seconds / 60.0, p.stage_seconds / p.step,
         )  # fmt: skip
 
     def _judge_now(self, stage: StageSettings) -> None:
@@ -255,6 +288,7 @@ class _Trainer:
             "identity": self._identity,
             "network": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "unit": self._unit,
             "progress": asdict(self._progress),
         }
         path = self._run.out / CHECKPOINT_FILE
@@ -272,6 +306,7 @@ class _Trainer:
                 f"{path}: the checkpoint is of another recipe or seed", hint="use another --out"
             )
         self._progress = Progress(**state["progress"])
+        self._unit = float(state["unit"])
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
 

@@ -81,7 +81,7 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
     judge = _judge_of(recipe, protocol, held_out.validation[:JUDGED_VOLUMES])
     trained = train(recipe, window_source(recipe, scenes, run.seed), run, judge)
     provenance = _provenance(recipe, split, run.seed, trained.progress)
-    exported = export_bundle(trained.network, recipe, protocol, held_out, provenance)
+    exported = export_bundle(trained, recipe, protocol, held_out, provenance)
     return write_bundle(run.out, exported)
 
 
@@ -116,8 +116,8 @@ def _shuffled(volumes: list[LabelledVolume], seed: int) -> list[LabelledVolume]:
 
 
 def _judge_of(recipe: Recipe, protocol: Protocol, volumes: Sequence[LabelledVolume]) -> Judge:
-    def judge(network: GpUnet) -> str:
-        predictions = predict_volumes(draft_bundle(network, recipe, protocol), volumes)
+    def judge(network: GpUnet, unit: float) -> str:
+        predictions = predict_volumes(draft_bundle(network, unit, recipe, protocol), volumes)
         pairs = ", ".join(
             f"{each.count}:{prediction.count:.1f}"
             for each, prediction in zip(volumes, predictions, strict=True)

@@ -12,7 +12,7 @@ import torch
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.simulate.windows import WindowBatch
-from epvs_cohort.train.loop import RunSettings, new_network, recompute_norm, train
+from epvs_cohort.train.loop import RunSettings, Trained, new_network, recompute_norm, train
 from epvs_cohort.train.recipe import Recipe, StageSettings
 
 
@@ -42,21 +42,21 @@ def _trained(folder: Path, recipe: Recipe, *, resume: bool = False) -> GpUnet:
     return train(recipe, _dots, RunSettings(folder, seed=3, resume=resume)).network
 
 
-def _error(network: GpUnet) -> float:
+def _error(trained: Trained) -> float:
+    network = trained.network.eval()
     batch = _dots(9, 9)
     with torch.no_grad():
         counts = network(torch.from_numpy(batch.intensities)[:, None], torch.from_numpy(batch.mask)[:, None])
-    return float(((counts * 0.01 - torch.from_numpy(batch.counts)) ** 2).mean())
+    return float(((counts * trained.unit - torch.from_numpy(batch.counts)) ** 2).mean())
 
 
 def test_counts_of_dots_are_learned(tmp_path: Path) -> None:
     recipe = _recipe(_stage(250, learning_rate=1e-2), _stage(30, frozen_norm=True))
     trained = train(recipe, _dots, RunSettings(tmp_path, seed=3))
-    network = trained.network.eval()
     assert trained.progress.steps == [250, 30]
     # The variance of the counts is 1.25: what the best constant would leave.
-    assert _error(network) < 0.3
-    assert _error(new_network(recipe, 3).eval()) > 1.0
+    assert _error(trained) < 0.3
+    assert _error(Trained(new_network(recipe, 3), trained.unit, trained.progress)) > 1.0
 
 
 def test_a_resumed_run_gives_the_same_bits(tmp_path: Path) -> None:
