@@ -15,6 +15,7 @@ from epvs_cohort.cli import options
 from epvs_cohort.cli.progress import Live
 from epvs_cohort.cli.status import print_summary
 from epvs_cohort.cohort.run import Prepared, RunRequest, execute, make_ready, summary_error
+from epvs_cohort.data.walk import SIDE_FILE
 from epvs_cohort.protocol import Protocol, load_protocol
 
 #: Passed-over files that are named one by one; of the rest the number is given.
@@ -97,11 +98,12 @@ def _chosen(protocol: Protocol, model: str | None, method: Literal["e", "f"] | N
 
 
 def name_passed_over(console: Console, passed_over: tuple[tuple[Path, str], ...]) -> None:
-    """Name files that are not counted, each with the reason."""
-    for path, reason in passed_over[:MOST_NAMED]:
+    """Name what is not counted, each with the reason; files that only describe the scans are no news."""
+    named = [(path, reason) for path, reason in passed_over if reason != SIDE_FILE]
+    for path, reason in named[:MOST_NAMED]:
         console.print(Text(f"passed over: {path}: {reason}"))
-    if len(passed_over) > MOST_NAMED:
-        console.print(Text(f"passed over: {len(passed_over) - MOST_NAMED} more"))
+    if len(named) > MOST_NAMED:
+        console.print(Text(f"passed over: {len(named) - MOST_NAMED} more"))
 
 
 def _print_plan(console: Console, ready: Prepared) -> None:

@@ -31,6 +31,10 @@ _BIDS_START = re.compile(r"sub-[A-Za-z0-9]+_")
 _PROBED_PER_FOLDER = 3
 
 
+#: Reason given for tables, JSON side-cars and the like: they describe scans and are no scans.
+SIDE_FILE = "a side file"
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A file or DICOM folder, and why it is no scan (empty where it may be one)."""
@@ -103,7 +107,7 @@ def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[Candidate]:
         elif extension in PROMISED:
             yield Candidate(path)
         elif extension in _SIDE_FILES:
-            yield Candidate(path, "a side file")
+            yield Candidate(path, SIDE_FILE)
         elif not (dicom and may_be_dicom(path)):
             yield Candidate(path, "not an image")
 
