@@ -277,7 +277,10 @@ class _Trainer:
             return
         self._network.eval()
         _log.info(
-            "stage %d step %d: %s", self._progress.stage, self._progress.step, self._judge(self._network)
+            "stage %d step %d: %s",
+            self._progress.stage,
+            self._progress.step,
+            self._judge(self._network, self._unit),
         )
         self._network.train()
         if stage.frozen_norm:
