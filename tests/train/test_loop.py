@@ -12,7 +12,7 @@ import torch
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.simulate.windows import WindowBatch
-from epvs_cohort.train.loop import RunSettings, Trained, new_network, recompute_norm, train
+from epvs_cohort.train.loop import CHECKPOINT_FILE, RunSettings, Trained, new_network, recompute_norm, train
 from epvs_cohort.train.recipe import Recipe, StageSettings
 
 
@@ -115,3 +115,17 @@ def test_recomputed_statistics_are_plain_averages() -> None:
     assert norm.running_mean is not None
     torch.testing.assert_close(norm.running_mean, means.mean(dim=0))
     assert norm.momentum == 0.1
+
+
+def test_checkpoints_are_judged_on_the_counts_that_are_trained(tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def judge(network: GpUnet, unit: float) -> str:
+        assert not network.training
+        seen.append((len(seen), unit))
+        return "judged"
+
+    run = RunSettings(tmp_path, seed=3, checkpoint_minutes=0.0)
+    trained = train(_recipe(_stage(3)), _dots, run, judge)
+    assert seen == [(n, trained.unit) for n in range(3)]
+    assert (tmp_path / CHECKPOINT_FILE).is_file()
