@@ -105,7 +105,7 @@ def test_maps_and_pictures_are_written_for_counted_scans(counted: Counted) -> No
     scan, heat, lesions = (nib.load(path) for path in (row["path"], heat_path, lesions_path))
     assert heat.shape == lesions.shape == scan.shape
     np.testing.assert_allclose(heat.affine, scan.affine, atol=1e-4)
-    assert set(np.unique(np.asarray(lesions.dataobj))) == set(range(row["n_lesions"] + 1))
+    assert set(np.unique(np.asarray(lesions.dataobj))) == set(range(int(row["n_lesions"]) + 1))
     pictures = list(paths.figures.glob("*.png"))
     assert len(pictures) == 4
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
