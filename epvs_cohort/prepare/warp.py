@@ -91,12 +91,12 @@ class Warp:
         return MniMap(mni_from_grid, exact - apply_affine(mni_from_grid, voxels), grid.shape)
 
     def _offsets(self, points: FloatArray) -> FloatArray:
-        index = np.moveaxis(apply_affine(self.knot_from_mni, points), -1, 0)
+        index = apply_affine(self.knot_from_mni, points.reshape(-1, 3)).T
         parts = [
             ndimage.map_coordinates(self.coefficients[..., axis], index, order=3, prefilter=False)
             for axis in range(3)
         ]
-        return np.stack(parts, axis=-1)
+        return np.stack(parts, axis=-1).reshape(points.shape)
 
 
 def fit_warp(scan: Volume, atlas: Atlas, resolution_mm: float, seed: int) -> Warp:
