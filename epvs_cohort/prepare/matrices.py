@@ -79,7 +79,7 @@ def _from_itk(text: str) -> FloatArray:
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(parameters[:9]).reshape(3, 3)
     matrix[:3, 3] = np.array(parameters[9:]) + center - matrix[:3, :3] @ center
-    return np.linalg.inv(LPS_FROM_RAS @ matrix @ LPS_FROM_RAS)
+    return np.asarray(np.linalg.inv(LPS_FROM_RAS @ matrix @ LPS_FROM_RAS), dtype=np.float64)
 
 
 def _from_lta(text: str) -> FloatArray:
@@ -94,7 +94,8 @@ def _from_lta(text: str) -> FloatArray:
     if kind == _LTA_RAS:
         return matrix
     source, target = _ras_from_voxel(lines, "src"), _ras_from_voxel(lines, "dst")
-    return target @ matrix @ np.linalg.inv(source)
+    placed: FloatArray = np.asarray(target @ matrix @ np.linalg.inv(source), dtype=np.float64)
+    return placed
 
 
 def _ras_from_voxel(lines: list[str], which: str) -> FloatArray:

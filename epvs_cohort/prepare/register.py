@@ -90,7 +90,8 @@ def register_rigid(image: Image, settings: RegistrationSettings, atlas: Atlas) -
     begin = start.native_from_mni if settings.resolution_mm == 0 else start.native_from_sized
     placed = Volume(moving.data, np.linalg.inv(begin) @ moving.affine)
     found = begin @ linear_ras(run_elastix(fixed, placed, mask, parameters))
-    return Rigid(np.linalg.inv(rigid_part(found)), _quality(image, atlas, start, found))
+    rigid_from_native = np.asarray(np.linalg.inv(rigid_part(found)), dtype=np.float64)
+    return Rigid(rigid_from_native, _quality(image, atlas, start, found))
 
 
 def rigid_part(similarity_map: FloatArray) -> FloatArray:

@@ -119,23 +119,22 @@ def outline_roi(scan: Scan, image: Image, rigid: Rigid, protocol: Protocol, atla
         The affine or B-spline stage gave up.
     """
     way = _way(scan, protocol)
-    moving = shrunk_scan(image, WARP_MM)
-    warp = fit_warp(
-        Volume(moving.data, rigid.rigid_from_native @ moving.affine),
-        atlas,
-        WARP_MM,
-        protocol.registration.seed,
-    )
     soft = _atlas_labels(atlas, protocol)
-    side = _side(way, scan, rigid, protocol, atlas, warp)
-    _check_in_view(scan, image, rigid, warp, soft, side)
+    side = _read_side(way, scan, rigid, _wanted(protocol, atlas))
+    moving = shrunk_scan(image, WARP_MM)
+    placed = Volume(moving.data, rigid.rigid_from_native @ moving.affine)
+    warp = fit_warp(placed, atlas, WARP_MM, protocol.registration.seed)
+    if way == "mask" and side is not None:
+        side = _named(side, soft, warp)
+    points = _points(warp, soft, side)
+    _check_in_view(scan, image, rigid, points)
     native_from_rigid = np.linalg.inv(rigid.rigid_from_native)
 
     def native_from_mni(mni_mm: npt.ArrayLike) -> FloatArray:
         return apply_affine(native_from_rigid, warp.to_rigid(mni_mm))
 
     return Outline(
-        center_mm=_center(warp, soft, side),
+        center_mm=(points.min(axis=0) + points.max(axis=0)) / 2,
         labels_on=_labels_on(warp, soft, side),
         tissue_on=lambda grid: nearest_on_grid(
             atlas.tissue, atlas.grid.affine, GridPoints(grid, warp.on_grid(grid))
@@ -174,11 +173,11 @@ def _atlas_labels(atlas: Atlas, protocol: Protocol) -> SoftLabels:
     return soft_labels(kept, atlas.grid.affine, ATLAS_SIGMA_VOXELS)
 
 
-def _side(way: str, scan: Scan, rigid: Rigid, protocol: Protocol, atlas: Atlas, warp: Warp) -> _Side | None:
+def _read_side(way: str, scan: Scan, rigid: Rigid, wanted: dict[int, str]) -> _Side | None:
     if way == "aseg" and scan.aseg is not None:
-        return _aseg_side(scan, scan.aseg, rigid, _wanted(protocol, atlas))
+        return _aseg_side(scan, scan.aseg, rigid, wanted)
     if way == "mask" and scan.mask is not None:
-        return _mask_side(scan.mask, rigid, _atlas_labels(atlas, protocol), warp)
+        return _mask_side(scan.mask, rigid)
     return None
 
 
@@ -200,16 +199,21 @@ def _aseg_side(scan: Scan, path: Path, rigid: Rigid, wanted: dict[int, str]) -> 
     return _Side(labels, rigid.rigid_from_native @ affine)
 
 
-def _mask_side(path: Path, rigid: Rigid, soft: SoftLabels, warp: Warp) -> _Side:
+def _mask_side(path: Path, rigid: Rigid) -> _Side:
     mask = read_labels(path)
-    rigid_from_voxel = rigid.rigid_from_native @ mask.affine
-    voxels = np.argwhere(mask.data != 0)
-    if not len(voxels):
+    labels = np.asarray(np.where(mask.data != 0, LABEL_NO_REGION, 0), dtype=np.uint8)
+    if not labels.any():
         raise RoiError(f"{path}: the mask is empty; it must hold the basal ganglia as non-zero voxels")
-    mni = warp.to_mni(apply_affine(rigid_from_voxel, voxels))
-    labels = np.zeros(mask.data.shape, dtype=np.uint8)
-    labels[tuple(voxels.T)] = _regions_near(soft, mni)
-    return _Side(labels, rigid_from_voxel)
+    return _Side(labels, rigid.rigid_from_native @ mask.affine)
+
+
+def _named(side: _Side, soft: SoftLabels, warp: Warp) -> _Side:
+    """Give the voxels of a mask the atlas's regions."""
+    voxels = np.argwhere(side.labels > 0)
+    labels = np.zeros_like(side.labels)
+    mni_mm = warp.to_mni(apply_affine(side.rigid_from_voxel, voxels))
+    labels[tuple(voxels.T)] = _regions_near(soft, mni_mm)
+    return _Side(labels, side.rigid_from_voxel)
 
 
 def _regions_near(soft: SoftLabels, mni_mm: FloatArray) -> LabelArray:
@@ -245,22 +249,13 @@ def _points(warp: Warp, soft: SoftLabels, side: _Side | None) -> FloatArray:
     return warp.to_rigid(apply_affine(soft.affine, voxels))
 
 
-def _center(warp: Warp, soft: SoftLabels, side: _Side | None) -> FloatArray:
-    points = _points(warp, soft, side)
-    return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2, dtype=np.float64)
-
-
-def _check_in_view(
-    scan: Scan, image: Image, rigid: Rigid, warp: Warp, soft: SoftLabels, side: _Side | None
-) -> None:
-    voxel_from_rigid = np.linalg.inv(rigid.rigid_from_native @ image.affine)
-    voxels = apply_affine(voxel_from_rigid, _points(warp, soft, side))
+def _check_in_view(scan: Scan, image: Image, rigid: Rigid, points: FloatArray) -> None:
+    voxels = apply_affine(np.linalg.inv(rigid.rigid_from_native @ image.affine), points)
     inside = np.all((voxels >= -0.5) & (voxels <= np.array(image.data.shape) - 0.5), axis=1)
     if not inside.any():
-        source = scan.path if side is None else (scan.aseg if scan.aseg is not None else scan.mask)
         raise RoiError(
-            f"{source}: the basal ganglia lie wholly outside the field of view of {scan.path}",
-            hint="the side file may be in another space (see aseg_to_scan), or the scan misses the region",
+            f"{scan.path}: the basal ganglia lie wholly outside the field of view of the scan",
+            hint="its aseg or mask may be in another space (see aseg_to_scan), or the scan misses the region",
         )
 
 

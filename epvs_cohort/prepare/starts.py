@@ -137,7 +137,7 @@ def _problem(image: Image, atlas: Atlas, look: _Look) -> tuple[_Problem, FloatAr
         bins,
         (look.template_bins + look.shell, look.scan_bins),
         _binned(scan, look.scan_bins),
-        np.linalg.inv(affine),
+        np.asarray(np.linalg.inv(affine), dtype=np.float64),
     )
     return problem, _head_center(scan, affine)
 
@@ -148,14 +148,14 @@ def _template_points(atlas: Atlas, look: _Look) -> tuple[FloatArray, IntArray]:
     inside, _ = shrink(atlas.brain_mask.astype(np.float32), atlas.grid.affine, look.spacing_mm)
     spacing = float(spacing_of(affine)[0])
     pad = int(np.ceil(SHELL_MM[1] / spacing)) + 1
-    inside = np.pad(inside, pad) > 0.5
+    brain = np.asarray(np.pad(inside, pad) > 0.5, dtype=np.bool_)
     template = ndimage.gaussian_filter(np.pad(template, pad), look.blur_mm / spacing)
-    voxels = np.argwhere(inside)
-    values = template[inside]
+    voxels = np.argwhere(brain)
+    values = template[brain]
     edges = np.quantile(values, np.linspace(0, 1, look.template_bins + 1)[1:-1])
     bins = np.searchsorted(edges, values)
     if look.shell:
-        outside = ndimage.distance_transform_edt(~inside, sampling=spacing)
+        outside = ndimage.distance_transform_edt(~brain, sampling=spacing)
         shell = np.argwhere((outside > SHELL_MM[0]) & (outside < SHELL_MM[1]))
         voxels = np.concatenate([voxels, shell])
         bins = np.concatenate([bins, np.full(len(shell), look.template_bins)])

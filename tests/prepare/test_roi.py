@@ -39,12 +39,12 @@ def case() -> Case:
     shape = (96, 112, 90)
     grid = centered_grid(shape, (2.0, 2.0, 2.0), apply_affine(pose, [0.0, -18.0, 8.0]))
     back = np.linalg.inv(atlas.grid.affine) @ np.linalg.inv(native_from_mni) @ grid.affine
-    where = {"matrix": back[:3, :3], "offset": back[:3, 3], "output_shape": shape}
-    data = 300 * ndimage.affine_transform(atlas.template, order=1, **where)
-    labels = ndimage.affine_transform(atlas.labels, order=0, **where)
+    matrix, offset = back[:3, :3], back[:3, 3]
+    data = 300 * ndimage.affine_transform(atlas.template, matrix, offset, output_shape=shape, order=1)
+    labels = ndimage.affine_transform(atlas.labels, matrix, offset, output_shape=shape, order=0)
     noise = np.random.default_rng(1).standard_normal(shape)
     image = Image(np.abs(data + 10 * noise).astype(np.float32), grid.affine)
-    return Case(image, labels, Rigid(np.linalg.inv(pose), ()))
+    return Case(image, labels, Rigid(np.asarray(np.linalg.inv(pose), dtype=np.float64), ()))
 
 
 def truth_on_grid(case: Case) -> LabelArray:
