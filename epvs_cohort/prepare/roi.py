@@ -283,4 +283,5 @@ def _similarities(image: Image, rigid: Rigid, atlas: Atlas, warp: Warp) -> tuple
         QcValue("similarity_affine", affine, "nats"),
         QcValue("similarity_spline", spline, "nats"),
         QcValue("affine_scale", scale, "ratio"),
+        QcValue("spline_used", float(np.any(warp.coefficients != 0)), "0 or 1"),
     )
