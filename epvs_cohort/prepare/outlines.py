@@ -90,7 +90,8 @@ def labels_at(soft: SoftLabels, mm: FloatArray, threshold: float) -> LabelArray:
 
 def labels_on_grid(soft: SoftLabels, points: GridPoints, threshold: float) -> LabelArray:
     """``labels_at`` for all voxels of a grid; only voxels near the labels are looked at closely."""
-    near_map = np.asarray(np.sum(soft.maps, axis=0) > threshold / 4, dtype=np.uint8)
+    # Linear interpolation exceeds the threshold only beside a voxel that does.
+    near_map = np.asarray(np.sum(soft.maps, axis=0) > threshold, dtype=np.uint8)
     near = nearest_on_grid(ndimage.maximum_filter(near_map, size=3), soft.affine, points)
     voxels = np.argwhere(near > 0)
     out = np.zeros(points.shape, dtype=np.uint8)
