@@ -34,7 +34,9 @@ SHIFTS_X = (-16.0, 0.0, 16.0)
 SHIFTS_Y = (-24.0, -8.0, 8.0, 24.0)
 SHIFTS_Z = (-30.0, -10.0, 10.0, 30.0, 50.0)
 #: Poses refined after the first look, and after that.
-KEPT_FIRST, KEPT_SECOND = 48, 6
+KEPT_FIRST, KEPT_SECOND = 60, 8
+#: Poses nearer to one another than this are one pose.
+ALIKE_MM, ALIKE_DEG = 22.0, 25.0
 #: Skull and scalp: this far outside the brain in mm, above this z. They tell a brain from a neck.
 SHELL_MM = (6.0, 20.0)
 SHELL_Z_MM = -20.0
@@ -124,8 +126,14 @@ def find_start(image: Image, atlas: Atlas) -> Start:
 
 
 def _best(poses: FloatArray, scores: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
-    order = np.argsort(-scores, kind="stable")[:count]
-    return poses[order], scores[order]
+    """Best poses that differ from one another: a wide false maximum must not crowd out the true one."""
+    left = scores.copy()
+    kept: list[int] = []
+    while len(kept) < count and np.isfinite(left).any():
+        kept.append(int(np.argmax(left)))
+        apart = (poses - poses[kept[-1]])[:, :6] / np.repeat((ALIKE_MM, ALIKE_DEG), 3)
+        left[np.linalg.norm(apart, axis=1) < 1.0] = -np.inf
+    return poses[kept], scores[kept]
 
 
 def _problem(image: Image, atlas: Atlas, look: _Look) -> tuple[_Problem, FloatArray]:
