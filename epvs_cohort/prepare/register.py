@@ -27,6 +27,14 @@ _FAST: dict[str, Setting] = {
     "MaximumNumberOfIterations": 250,
     "NumberOfSpatialSamples": 2000,
 }
+#: Then few steps on many samples: the pose settles, from whichever side it came.
+_FINE: dict[str, Setting] = {
+    "Transform": "SimilarityTransform",
+    "NumberOfResolutions": 1,
+    "ImagePyramidSchedule": (1, 1, 1),
+    "MaximumNumberOfIterations": 100,
+    "NumberOfSpatialSamples": 10000,
+}
 #: elastix's default rigid parameters, at full resolution.
 _PAPER: dict[str, Setting] = {
     "Transform": "EulerTransform",
@@ -85,11 +93,12 @@ def register_rigid(image: Image, settings: RegistrationSettings, atlas: Atlas) -
     start = find_start(image, atlas)
     fixed, mask = shrunk_template(atlas, settings.resolution_mm)
     moving = shrunk_scan(image, settings.resolution_mm)
-    kind = _PAPER if settings.resolution_mm == 0 else _FAST
-    parameters = parameter_map(kind, settings.seed)
-    begin = start.native_from_mni if settings.resolution_mm == 0 else start.native_from_sized
-    placed = Volume(moving.data, np.linalg.inv(begin) @ moving.affine)
-    found = begin @ linear_ras(run_elastix(fixed, placed, mask, parameters))
+    paper = settings.resolution_mm == 0
+    found = start.native_from_mni if paper else start.native_from_sized
+    for kind in (_PAPER,) if paper else (_FAST, _FINE):
+        placed = Volume(moving.data, np.linalg.inv(found) @ moving.affine)
+        run = run_elastix(fixed, placed, mask, parameter_map(kind, settings.seed))
+        found = found @ linear_ras(run)
     rigid_from_native = np.asarray(np.linalg.inv(rigid_part(found)), dtype=np.float64)
     return Rigid(rigid_from_native, _quality(image, atlas, start, found))
 

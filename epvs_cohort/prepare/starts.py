@@ -23,8 +23,9 @@ from epvs_cohort.records import Float32Array, Image
 PIVOT_MM = np.array([0.0, -18.0, 8.0])
 #: MNI brains are larger than people's: (1.45 L / 1.89 L) ** (1 / 3).
 TYPICAL_SCALE = 0.92
-#: Scale is kept within this range: smaller or larger brains are not adults'.
-SCALE_RANGE = (0.8, 1.08)
+#: The search keeps the scale within this range; above it the template's brain grows into the skull and stays there
+#: (elastix then goes on from the scale found, without bounds).
+SCALE_RANGE = (0.8, 0.98)
 #: Turns tried, in degrees: about x (nodding, the widest), y and z, together below ``LARGEST_TURN``.
 TURNS_X = (-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0)
 TURNS_YZ = (-40.0, -20.0, 0.0, 20.0, 40.0)
