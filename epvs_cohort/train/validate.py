@@ -21,7 +21,7 @@ from epvs_cohort.train.figures import CountFigures, MatchFigures, count_figures,
 _log = logging.getLogger(__name__)
 
 #: Weights of the intensities that are tried for method (f); heat is divided by its usual peak.
-SCORE_WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
+SCORE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
