@@ -78,6 +78,13 @@ class StoppedError(EpvsError):
     exit_code = 5
 
 
+class OutputError(EpvsError):
+    """The tables or parts of an output are damaged or cannot be written."""
+
+    kind = "output"
+    exit_code = 5
+
+
 class ScanError(EpvsError):
     """One scan cannot be counted; the others go on."""
 

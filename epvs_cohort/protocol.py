@@ -139,8 +139,8 @@ class Protocol(Settings):
 
     @property
     def protocol_id(self) -> str:
-        """Hash of every setting: 16 hexadecimal digits."""
-        return digest(self.model_dump(mode="json"))
+        """Hash of every setting but the model, which has a hash of its own: 16 hexadecimal digits."""
+        return digest(self.model_dump(mode="json", exclude={"model"}))
 
     @property
     def prepare_id(self) -> str:

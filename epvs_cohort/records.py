@@ -259,3 +259,5 @@ class Failure:
     message: str
     hint: str
     seconds: float
+    #: Columns of the table of counts that were known before it failed.
+    known: Mapping[str, Scalar] = field(default_factory=dict)

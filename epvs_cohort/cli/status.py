@@ -71,7 +71,7 @@ def _failures(cohort: Cohort) -> list[str]:
     failed = cohort.scans[cohort.scans["status"] == "failed"]
     return [
         f"{row['scan']} ({row['stage']}, {row['error_kind']}): {row['error_message']}"
-        + (f" [{row['hint']}]" if row["hint"] else "")
+        + (f" [{row['hint']}]" if isinstance(row["hint"], str) else "")
         for row in failed.to_dict("records")
     ]
 

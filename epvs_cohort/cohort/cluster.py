@@ -57,10 +57,11 @@ class ClusterChoice:
 
 @dataclass(frozen=True)
 class Crew:
-    """A connected cluster: how many preparations fit at once and what predicts."""
+    """A connected cluster: how many preparations and predictions fit at once, and what predicts."""
 
     client: Client
     slots: int
+    infer_slots: int
     infer_resource: str
     device: str
 
@@ -105,11 +106,8 @@ def _existing(choice: ClusterChoice) -> Iterator[Crew]:
             f"--scheduler {choice.scheduler}: no Dask scheduler answers there: {error}"
         ) from error
     with client:
-        workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-        totals: dict[str, float] = {}
-        for worker in workers.values():
-            for name, amount in worker["resources"].items():
-                totals[name] = totals.get(name, 0.0) + amount
+        totals = resources_of(client)
+        workers = client.scheduler_info(n_workers=-1)["workers"]
         resource = "GPU" if totals.get("GPU") and choice.device != "cpu" else "infer"
         if not totals.get("prepare") or not totals.get(resource):
             raise UsageError(
@@ -119,7 +117,8 @@ def _existing(choice: ClusterChoice) -> Iterator[Crew]:
             )
         if choice.device == "cuda" and resource != "GPU":
             raise UsageError(f"--device cuda: no worker of {choice.scheduler} declares the resource GPU")
-        yield Crew(client, int(totals["prepare"]), resource, "cuda" if resource == "GPU" else "cpu")
+        device = "cuda" if resource == "GPU" else "cpu"
+        yield Crew(client, int(totals["prepare"]), int(totals[resource]), resource, device)
 
 
 @contextlib.contextmanager
@@ -148,9 +147,26 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
     try:
         with cluster, Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False) as client:
             _log.info("dashboard: %s", client.dashboard_link)
-            yield Crew(client, n_procs, "GPU" if gpus else "infer", "cuda" if gpus else "cpu")
+            yield Crew(
+                client, n_procs, gpus or n_procs, "GPU" if gpus else "infer", "cuda" if gpus else "cpu"
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def gpu_name(number: int) -> str:
+    """What ``CUDA_VISIBLE_DEVICES`` calls the n-th GPU that this process may use: others are somebody else's."""
+    allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return allowed[number].strip() if number < len(allowed) else str(number)
+
+
+def resources_of(client: Client) -> dict[str, float]:
+    """Sum of the resources that the workers of a cluster declare."""
+    totals: dict[str, float] = {}
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        for name, amount in worker["resources"].items():
+            totals[name] = totals.get(name, 0.0) + amount
+    return totals
 
 
 def _workers(n_procs: int, gpus: int, settings: ClusterSettings, folder: Path) -> dict[str, Any]:
@@ -177,7 +193,7 @@ def _workers(n_procs: int, gpus: int, settings: ClusterSettings, folder: Path) -
         options = {**common, "memory_limit": share, "resources": resources, "env": environment}
         workers[f"cpu-{number}"] = {"cls": Nanny, "options": options}
     for number in range(gpus):
-        visible = {**environment, "CUDA_VISIBLE_DEVICES": str(number)}
+        visible = {**environment, "CUDA_VISIBLE_DEVICES": gpu_name(number)}
         options = {**common, "memory_limit": share, "resources": {"GPU": 1.0}, "env": visible}
         workers[f"gpu-{number}"] = {"cls": Nanny, "options": options}
     return workers

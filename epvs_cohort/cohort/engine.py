@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Client, KilledWorker, as_completed
+from distributed import Client, KilledWorker, wait
 
-from epvs_cohort.cohort.cluster import Crew
+from epvs_cohort.cohort.cluster import Crew, resources_of
+from epvs_cohort.cohort.infer_task import Ready
 from epvs_cohort.cohort.order import PrepareOrder, RunOrder
 from epvs_cohort.cohort.rows import Row
 from epvs_cohort.cohort.tasks import MACHINE_KINDS, infer_task, prepare_task
@@ -19,8 +22,13 @@ from epvs_cohort.records import Failure, PreparedRef, Scan
 
 _log = logging.getLogger(__name__)
 
-#: Prepared scans that may wait for prediction, in batches; above it no further scan is prepared.
+#: Prepared scans that may wait for prediction, in batches of each predicting worker; above it none is prepared.
 READY_BATCHES = 3
+#: Batches under way on each predicting worker: one at work, one waiting so that it never idles.
+BATCHES_IN_FLIGHT = 2
+#: Seconds between looks at whether the workers are still there, and without any of them until the run stops.
+LOOK_SECONDS = 5.0
+LONELY_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Finished:
     outcome: Row | PreparedRef | Failure
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Flight:
     """A task under way."""
 
@@ -60,7 +68,7 @@ class Engine:
     order: RunOrder | None
     on_prepared: Callable[[PreparedRef], None] = lambda _: None
     _waiting: deque[Scan] = field(default_factory=deque)
-    _ready: deque[Scan] = field(default_factory=deque)
+    _ready: deque[Ready] = field(default_factory=deque)
     _aside: dict[str, Scan] = field(default_factory=dict)
     _flights: dict[Any, _Flight] = field(default_factory=dict)
 
@@ -82,37 +90,72 @@ class Engine:
             yield from self._drain(alone=True)
 
     def _drain(self, *, alone: bool) -> Iterator[Finished]:
-        completed: Any = as_completed(loop=self.crew.client.loop)
-        self._feed(completed)
+        self._feed()
         while self._flights:
-            future = next(completed)
-            flight = self._flights.pop(future)
-            yield from self._land(future, flight, alone=alone)
-            future.release()
-            self._feed(completed)
+            for future in self._landed():
+                flight = self._flights.pop(future)
+                yield from self._land(future, flight, alone=alone)
+                future.release()
+            self._feed()
 
-    def _feed(self, completed: Any) -> None:
-        preparing = sum(flight.stage == "prepare" for flight in self._flights.values())
-        room = READY_BATCHES * self.crew.batch - len(self._ready)
-        while self._waiting and preparing < self.crew.slots and room > 0:
-            scan = self._waiting.popleft()
-            self._submit(completed, _Flight("prepare", (scan,)))
-            preparing, room = preparing + 1, room - 1
-        while len(self._ready) >= self.crew.batch or (self._ready and preparing == 0):
+    def _landed(self) -> list[Any]:
+        """Tasks that have ended; waits for the first, and gives up where no worker is left to end one."""
+        last_seen = time.monotonic()
+        while True:
+            try:
+                wait(list(self._flights), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+            except asyncio.CancelledError as error:
+                raise _gone("its scheduler dropped the tasks") from error
+            except TimeoutError:
+                if self._has_workers():
+                    last_seen = time.monotonic()
+                elif time.monotonic() - last_seen > LONELY_SECONDS:
+                    raise _gone(f"no worker for {LONELY_SECONDS:.0f} s") from None
+            done = [future for future in self._flights if future.done()]
+            if done:
+                return done
+
+    def _has_workers(self) -> bool:
+        try:
+            return all(resources_of(self.crew.client).get(name) for name in self._needed())
+        except OSError as error:
+            raise _gone(str(error)) from error
+
+    def _needed(self) -> set[str]:
+        stages = {flight.stage for flight in self._flights.values()}
+        return {"prepare" if stage == "prepare" else self.crew.infer_resource for stage in stages}
+
+    def _feed(self) -> None:
+        flights = self._flights.values()
+        preparing = sum(flight.stage == "prepare" for flight in flights)
+        predicting = [flight for flight in flights if flight.stage == "infer"]
+        backlog = len(self._ready) + sum(len(flight.scans) for flight in predicting)
+        most_batches = BATCHES_IN_FLIGHT * self.crew.infer_slots
+        batches = len(predicting)
+        if backlog < READY_BATCHES * self.crew.batch * self.crew.infer_slots:
+            while self._waiting and preparing < self.crew.slots:
+                self._prepare(self._waiting.popleft())
+                preparing += 1
+        while batches < most_batches and (
+            len(self._ready) >= self.crew.batch or (self._ready and preparing == 0)
+        ):
             size = min(self.crew.batch, len(self._ready))
-            self._submit(completed, _Flight("infer", tuple(self._ready.popleft() for _ in range(size))))
+            self._infer([self._ready.popleft() for _ in range(size)])
+            batches += 1
 
-    def _submit(self, completed: Any, flight: _Flight) -> None:
+    def _prepare(self, scan: Scan) -> None:
         client: Client = self.crew.client
-        if flight.stage == "prepare":
-            arguments: tuple[Any, ...] = (prepare_task, flight.scans[0], self.prepare)
-            resources, priority = {"prepare": 1}, 0
-        else:
-            arguments = (infer_task, list(flight.scans), self.order)
-            resources, priority = {self.crew.infer_resource: 1}, 10
-        future = client.submit(*arguments, pure=False, resources=resources, priority=priority, retries=0)
-        self._flights[future] = flight
-        completed.add(future)
+        future = client.submit(
+            prepare_task, scan, self.prepare, pure=False, resources={"prepare": 1}, priority=0
+        )
+        self._flights[future] = _Flight("prepare", (scan,))
+
+    def _infer(self, batch: list[Ready]) -> None:
+        client: Client = self.crew.client
+        future = client.submit(
+            infer_task, batch, self.order, pure=False, resources={self.crew.infer_resource: 1}, priority=10
+        )
+        self._flights[future] = _Flight("infer", tuple(item.scan for item in batch))
 
     def _land(self, future: Any, flight: _Flight, *, alone: bool) -> Iterator[Finished]:
         error = future.exception() if future.status in ("error", "cancelled") else None
@@ -124,10 +167,7 @@ class Engine:
                     self._aside[scan.key] = scan
             return
         if error is not None or future.status != "finished":
-            raise StoppedError(
-                f"the cluster gave up a task: {error or future.status}",
-                hint="start again: it goes on where it stopped",
-            )
+            raise _gone(str(error or future.status))
         answer = future.result()
         if flight.stage == "infer":
             for scan, outcome in zip(flight.scans, answer, strict=True):
@@ -139,7 +179,13 @@ class Engine:
             if self.order is None:
                 yield Finished(flight.scans[0], answer)
             else:
-                self._ready.append(flight.scans[0])
+                self._ready.append(Ready(flight.scans[0], answer.fingerprint))
+
+
+def _gone(reason: str) -> StoppedError:
+    return StoppedError(
+        f"the cluster is gone: {reason}", hint="the same command goes on from where it stopped"
+    )
 
 
 def _checked(finished: Finished) -> Finished:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +24,8 @@ from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.model.predict import Predictor
 from epvs_cohort.records import Prediction, Scan
 
+_log = logging.getLogger(__name__)
+
 MAP_ENDINGS = ("_heatmap.nii.gz", "_lesions.nii.gz")
 
 
@@ -34,10 +37,19 @@ def _predictor(model: str, model_id: str, device: str) -> Predictor:
     return Predictor(bundle, "cuda" if device == "cuda" else "cpu", threads=1)
 
 
-def infer(scans: Sequence[Scan], order: RunOrder) -> list[Row | EpvsError]:
+@dataclass(frozen=True)
+class Ready:
+    """A prepared scan that waits for prediction, with the fingerprint of the volume that is meant."""
+
+    scan: Scan
+    fingerprint: str
+
+
+def infer(batch: Sequence[Ready], order: RunOrder) -> list[Row | EpvsError]:
     """Predict and detect a batch of prepared scans; an error stands in the place of its scan's row."""
     store = PreparedStore(order.prepare.store)
-    stored: dict[str, Stored | EpvsError] = {scan.key: _load(store, scan, order) for scan in scans}
+    scans = [item.scan for item in batch]
+    stored: dict[str, Stored | EpvsError] = {item.scan.key: _load(store, item, order) for item in batch}
     usable = {key: item for key, item in stored.items() if isinstance(item, Stored)}
     predictions = _predict(store, usable, order)
     rows: list[Row | EpvsError] = []
@@ -56,16 +68,19 @@ def infer(scans: Sequence[Scan], order: RunOrder) -> list[Row | EpvsError]:
     return rows
 
 
-def _load(store: PreparedStore, scan: Scan, order: RunOrder) -> Stored | EpvsError:
+def _load(store: PreparedStore, ready: Ready, order: RunOrder) -> Stored | EpvsError:
     try:
-        return store.load(scan.key)
-    except StoreError:
-        # Flipped bytes or a folder that vanished: the input is still there, so the volume is made again.
-        try:
-            make(scan, order.prepare)
-            return store.load(scan.key)
-        except EpvsError as error:
-            return error
+        stored = store.load(ready.scan.key)
+        if stored.provenance.fingerprint == ready.fingerprint:
+            return stored
+    except StoreError as error:
+        _log.warning("%s: %s; made again", ready.scan.key, error.message)
+    # Flipped bytes, or another run's volume in its place: the input is still there, so it is made again.
+    try:
+        make(ready.scan, order.prepare)
+        return store.load(ready.scan.key)
+    except EpvsError as error:
+        return error
 
 
 def _predict(

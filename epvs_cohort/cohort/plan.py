@@ -12,7 +12,7 @@ from epvs_cohort.cohort.infer_task import map_paths
 from epvs_cohort.cohort.order import RunOrder, state_of
 from epvs_cohort.data.parts import Parts, keys_of
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.data.tables import covariate_table
+from epvs_cohort.data.tables import VALID_FROM, covariate_table
 from epvs_cohort.errors import UnreadableError
 from epvs_cohort.records import Scan
 
@@ -45,11 +45,12 @@ class Plan:
 def make_plan(scans: Sequence[Scan], order: RunOrder, parts: Parts) -> Plan:
     """Compare the scans asked for with the committed rows and the store."""
     names = ["scan", "status", "plan_id", "input_state"]
-    rows = parts.read(names).to_pylist()
+    # An overwriting start that was cut off has made all older rows stale.
+    stale_below = (parts.run() or {}).get("stale_below", 0)
     committed = {
         row["scan"]: row["input_state"]
-        for row in rows
-        if row["status"] != "failed" and row["plan_id"] == order.plan_id
+        for row in parts.read(names).to_pylist()
+        if row["status"] != "failed" and row["plan_id"] == order.plan_id and row["part_number"] >= stale_below
     }
     fresh = not (order.prepare.anew or order.prepare.verify)
     todo: list[Scan] = []
@@ -95,7 +96,7 @@ def asked_table(scans: Sequence[Scan], plan: Plan, first_new_part: int) -> pa.Ta
             "subject": pa.array([scan.subject for scan in scans], type=pa.string()),
             "session": pa.array([scan.session for scan in scans], type=pa.string()),
             "path": pa.array([str(scan.path) for scan in scans], type=pa.string()),
-            "valid_from": pa.array([0 if s.key in done else first_new_part for s in scans], type=pa.int64()),
+            VALID_FROM: pa.array([0 if s.key in done else first_new_part for s in scans], type=pa.int64()),
         }
     )
     covariates = covariate_table([scan.covariates for scan in scans])

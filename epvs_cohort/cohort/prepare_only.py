@@ -12,7 +12,7 @@ from epvs_cohort.cohort.engine import Engine
 from epvs_cohort.cohort.order import PrepareOrder
 from epvs_cohort.cohort.run import Progress, stoppable
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
-from epvs_cohort.data.files import sweep
+from epvs_cohort.data.files import require_folder, sweep
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import Failure, PreparedRef
 
@@ -53,6 +53,7 @@ def prepare_cohort(
     """
     discovery = discover(request.scans, request.discover)
     order = PrepareOrder(request.protocol, request.store.absolute(), request.verify, request.overwrite)
+    require_folder(order.store)
     sweep(order.store)
     refs: list[PreparedRef] = []
     failures: list[Failure] = []

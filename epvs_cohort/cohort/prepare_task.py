@@ -6,16 +6,26 @@ import time
 from dataclasses import replace
 
 from epvs_cohort.cohort.order import PrepareOrder, side_files, state_of
+from epvs_cohort.cohort.rows import acquisition_columns
 from epvs_cohort.data.identity import sha256_of
 from epvs_cohort.data.images import read_image
 from epvs_cohort.data.store import PreparedStore, Provenance
 from epvs_cohort.prepare.scan import prepare_scan
 from epvs_cohort.protocol import digest
-from epvs_cohort.records import PreparedRef, Scan
+from epvs_cohort.records import PreparedRef, Scalar, Scan
 
 
-def prepare(scan: Scan, order: PrepareOrder) -> PreparedRef:
+def prepare(scan: Scan, order: PrepareOrder, known: dict[str, Scalar]) -> PreparedRef:
     """Prepare a scan unless the store holds it, made from the same bytes under the same settings.
+
+    Parameters
+    ----------
+    scan : Scan
+        What to prepare.
+    order : PrepareOrder
+        How.
+    known : dict
+        Filled with what is known of the scan as the work goes on, for the row of a scan that fails.
 
     Raises
     ------
@@ -23,21 +33,26 @@ def prepare(scan: Scan, order: PrepareOrder) -> PreparedRef:
         The scan cannot be read, registered or outlined.
     """
     store = PreparedStore(order.store)
-    known = store.provenance(scan.key)
-    wanted = _provenance(scan, order, known)
-    if known is not None and not order.anew and known.fingerprint == wanted.fingerprint:
-        if known != wanted:
+    earlier = store.provenance(scan.key)
+    wanted = _provenance(scan, order, earlier)
+    known["input_sha256"] = wanted.input_sha256
+    if earlier is not None and not order.anew and earlier.fingerprint == wanted.fingerprint:
+        if earlier != wanted:
             store.restate(scan.key, wanted)
         return _ref(store, scan, wanted, reused=True)
-    return make(scan, order, wanted)
+    return _make(scan, order, wanted, known)
 
 
-def make(scan: Scan, order: PrepareOrder, provenance: Provenance | None = None) -> PreparedRef:
+def make(scan: Scan, order: PrepareOrder) -> PreparedRef:
     """Prepare a scan and store it in place of whatever is there."""
+    return _make(scan, order, _provenance(scan, order, None), {})
+
+
+def _make(scan: Scan, order: PrepareOrder, wanted: Provenance, known: dict[str, Scalar]) -> PreparedRef:
     store = PreparedStore(order.store)
-    wanted = provenance or _provenance(scan, order, None)
     began = time.perf_counter()
     image = read_image(scan.path, order.protocol.input)
+    known.update(acquisition_columns(image.grid, image.facts))
     volume = prepare_scan(scan, image, order.protocol)
     made = replace(wanted, seconds=time.perf_counter() - began)
     store.save(volume, made)

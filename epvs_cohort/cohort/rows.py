@@ -9,8 +9,9 @@ from epvs_cohort.cohort.order import RunOrder
 from epvs_cohort.data.store import Stored
 from epvs_cohort.data.tables import part_schema
 from epvs_cohort.detect.threshold import rounded_count
+from epvs_cohort.geometry import Grid
 from epvs_cohort.protocol import Bounds
-from epvs_cohort.records import Detection, Failure, Lesion, Prediction, QcValue
+from epvs_cohort.records import AcquisitionFacts, Detection, Failure, Lesion, Prediction, QcValue
 
 Row = dict[str, Any]
 
@@ -27,7 +28,7 @@ class Counted:
 
 def _empty(key: str) -> Row:
     row: Row = dict.fromkeys(part_schema().names)
-    row.update(scan=key, flags=[], lesions=[], qc=[])
+    row.update(scan=key, flags=[], notes=[], lesions=[], qc=[])
     return row
 
 
@@ -39,8 +40,17 @@ def failure_row(failure: Failure, order: RunOrder) -> Row:
         "error_kind": failure.kind,
         "error_message": failure.message,
         "hint": failure.hint or None,
+        f"seconds_{failure.stage}": failure.seconds,
         "plan_id": order.plan_id,
+        **failure.known,
     }
+
+
+def acquisition_columns(native: Grid, facts: AcquisitionFacts) -> Row:
+    """What reading alone tells of a scan, as columns of the table of counts."""
+    names = ("voxel_i_mm", "voxel_j_mm", "voxel_k_mm")
+    columns: Row = dict(zip(names, native.spacing_mm, strict=True))
+    return columns | {"scanner": facts.scanner, "acquisition_date": facts.acquisition_date}
 
 
 def counted_row(counted: Counted, order: RunOrder) -> Row:
@@ -51,7 +61,6 @@ def counted_row(counted: Counted, order: RunOrder) -> Row:
     measures = (*volume.quality, QcValue("count_minus_components", abs(excess), "lesions"))
     qc = [qc_row(item, protocol.quality.bounds.get(item.measure, Bounds())) for item in measures]
     flags = [flag_text(item) for item in qc if item["passed"] is False]
-    spacing = volume.native.spacing_mm
     return _empty(volume.key) | {
         "status": "flagged" if flags else "ok",
         "count": counted.prediction.count,
@@ -60,13 +69,10 @@ def counted_row(counted: Counted, order: RunOrder) -> Row:
         "threshold": detection.threshold,
         "threshold_how": detection.threshold_how,
         "flags": flags,
+        "notes": list(volume.notes),
         "seconds_prepare": provenance.seconds,
         "seconds_infer": counted.seconds_infer,
-        "voxel_i_mm": spacing[0],
-        "voxel_j_mm": spacing[1],
-        "voxel_k_mm": spacing[2],
-        "scanner": volume.facts.scanner,
-        "acquisition_date": volume.facts.acquisition_date,
+        **acquisition_columns(volume.native, volume.facts),
         "grid_from_native": volume.grid_from_native.ravel().tolist(),
         "input_sha256": provenance.input_sha256,
         "plan_id": order.plan_id,

@@ -18,13 +18,13 @@ from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder
 from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan
 from epvs_cohort.cohort.rows import Row, failure_row
 from epvs_cohort.data.atlas import load_atlas
-from epvs_cohort.data.cohort_tables import Cohort, about_table, assemble, read_cohort, write_tables
+from epvs_cohort.data.cohort_tables import Cohort, assemble, check_outputs, read_cohort, write_tables
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
-from epvs_cohort.data.files import sweep
+from epvs_cohort.data.files import require_folder, sweep
 from epvs_cohort.data.parts import OutputPaths, Parts
 from epvs_cohort.data.tables import reserved_names
 from epvs_cohort.detect.score import resolve_score
-from epvs_cohort.errors import StoppedError
+from epvs_cohort.errors import OutputError, StoppedError
 from epvs_cohort.model.bundle import Bundle, bundled_models, check_fits, load_bundle
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import Failure, PreparedRef
@@ -127,15 +127,16 @@ def make_ready(request: RunRequest) -> Prepared:
         SCANS, output, protocol or model cannot be used.
     """
     paths = OutputPaths.of(request.out)
-    if paths.counts.exists():
-        about_table(paths.counts)
+    check_outputs(paths)
+    store = request.store if request.store is not None else paths.store
+    for folder in (paths.counts.parent, paths.parts, store):
+        require_folder(folder)
     protocol = request.protocol
     bundle = load_bundle(protocol.model)
     check_fits(bundle, protocol)
     score = resolve_score(protocol.detection.method, bundle.card.heat_scale, bundle.card.score_weight)
     options = replace(request.discover, reserved=reserved_names(protocol.roi.regions))
     discovery = discover(request.scans, options)
-    store = request.store if request.store is not None else paths.store
     order = RunOrder(
         PrepareOrder(protocol, store.absolute(), verify=request.verify, anew=request.overwrite),
         InferOrder(
@@ -166,23 +167,48 @@ def execute(ready: Prepared, watch: Watcher = lambda _progress, _line: None) -> 
         what was committed stays.
     """
     parts = Parts(ready.paths.parts)
-    with exclusive(parts.folder):
+    with _output_errors(ready.paths), exclusive(parts.folder):
         # Between planning and the lock another run may have committed more.
         plan = make_plan(ready.discovery.scans, ready.order, parts)
-        for folder in (ready.paths.counts.parent, parts.folder, ready.order.prepare.store, ready.paths.maps):
-            sweep(folder)
-        first_new_part = parts.last_number + 1
-        parts.begin(_about(ready), asked_table(ready.discovery.scans, plan, first_new_part))
+        _sweep(ready)
         if plan.todo:
             _work(ready, plan, parts, watch)
-        tables = assemble(parts)
-        write_tables(ready.paths, tables)
+        else:
+            _begin(ready, plan, parts)
+        write_tables(ready.paths, assemble(parts))
         parts.consolidate()
+        _sweep(ready)
         others = left_out(parts, ready.discovery.scans)
     if others:
         text = f"{others} scans of earlier runs were not asked for now: kept in {parts.folder}, not in the tables"
         watch(Progress(len(ready.discovery.scans), len(plan.done)), text)
     return read_cohort(ready.paths.counts)
+
+
+@contextlib.contextmanager
+def _output_errors(paths: OutputPaths) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or paths.counts.parent
+        raise OutputError(
+            f"{where}: cannot be written: {error.strerror or error}",
+            hint="mend that and start again: it goes on where it stopped",
+        ) from error
+
+
+def _sweep(ready: Prepared) -> None:
+    paths = ready.paths
+    for folder in (paths.counts.parent, paths.parts, ready.order.prepare.store, paths.maps):
+        sweep(folder)
+
+
+def _begin(ready: Prepared, plan: Plan, parts: Parts) -> None:
+    first_new_part = parts.last_number + 1
+    earlier = parts.run() or {}
+    stale_below = first_new_part if ready.request.overwrite else earlier.get("stale_below", 0)
+    about = {**_about(ready), "stale_below": stale_below}
+    parts.begin(about, asked_table(ready.discovery.scans, plan, first_new_part))
 
 
 def _about(ready: Prepared) -> dict[str, Any]:
@@ -214,8 +240,10 @@ def _work(ready: Prepared, plan: Plan, parts: Parts, watch: Watcher) -> None:
         progress = replace(progress, seconds=time.monotonic() - began, **added)
         watch(progress, line)
 
-    show()
     with stoppable(), connect(ready.request.cluster) as crew, _committing(parts) as commit:
+        # Only now: a cluster that cannot be had must leave a finished run finished.
+        _begin(ready, plan, parts)
+        show()
         order = replace(ready.order, infer=replace(ready.order.infer, device=crew.device))
         engine = Engine(crew, order.prepare, order, on_prepared=lambda _: show(prepared=1))
         for finished in engine.run(plan.todo):
@@ -258,7 +286,10 @@ def _committing(parts: Parts) -> Iterator[Callable[[Row], None]]:
             try:
                 parts.write(rows)
             except OSError as error:
-                raise StoppedError(f"{parts.folder}: cannot be written: {error.strerror or error}") from error
+                raise OutputError(
+                    f"{parts.folder}: cannot be written: {error.strerror or error}",
+                    hint="make room and start again: it goes on where it stopped",
+                ) from error
         rows.clear()
         last = time.monotonic()
 

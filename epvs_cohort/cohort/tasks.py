@@ -7,13 +7,14 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 
-from epvs_cohort.cohort.infer_task import infer
+from epvs_cohort.cohort.infer_task import Ready, infer
 from epvs_cohort.cohort.order import PrepareOrder, RunOrder
 from epvs_cohort.cohort.prepare_task import prepare
 from epvs_cohort.cohort.rows import Row
 from epvs_cohort.errors import EpvsError
-from epvs_cohort.records import Failure, PreparedRef, Scan
+from epvs_cohort.records import Failure, PreparedRef, Scalar, Scan
 
 _log = logging.getLogger(__name__)
 
@@ -46,23 +47,24 @@ def failure_of(scan: Scan, stage: str, error: Exception, seconds: float) -> Fail
 def prepare_task(scan: Scan, order: PrepareOrder) -> PreparedRef | Failure:
     """Prepare one scan; never raises."""
     began = time.perf_counter()
+    known: dict[str, Scalar] = {}
     try:
-        return prepare(scan, order)
+        return prepare(scan, order, known)
     except Exception as error:
-        return failure_of(scan, "prepare", error, time.perf_counter() - began)
+        return replace(failure_of(scan, "prepare", error, time.perf_counter() - began), known=known)
 
 
-def infer_task(scans: Sequence[Scan], order: RunOrder) -> list[Row | Failure]:
+def infer_task(batch: Sequence[Ready], order: RunOrder) -> list[Row | Failure]:
     """Predict and detect a batch; never raises. If the batch breaks as a whole its scans are tried one by one."""
     began = time.perf_counter()
     try:
-        answers: list[Row | EpvsError] = infer(scans, order)
+        answers: list[Row | EpvsError] = infer(batch, order)
     except Exception as error:
-        if len(scans) == 1:
-            return [failure_of(scans[0], "infer", error, time.perf_counter() - began)]
-        return [outcome for scan in scans for outcome in infer_task([scan], order)]
-    seconds = (time.perf_counter() - began) / max(len(scans), 1)
+        if len(batch) == 1:
+            return [failure_of(batch[0].scan, "infer", error, time.perf_counter() - began)]
+        return [outcome for ready in batch for outcome in infer_task([ready], order)]
+    seconds = (time.perf_counter() - began) / max(len(batch), 1)
     return [
-        failure_of(scan, "infer", answer, seconds) if isinstance(answer, EpvsError) else answer
-        for scan, answer in zip(scans, answers, strict=True)
+        failure_of(ready.scan, "infer", answer, seconds) if isinstance(answer, EpvsError) else answer
+        for ready, answer in zip(batch, answers, strict=True)
     ]

@@ -20,6 +20,7 @@ from epvs_cohort.data.tables import (
     QC_COLUMNS,
     RUN_COLUMNS,
     SCHEMA_VERSION,
+    VALID_FROM,
     Column,
     counts_columns,
     region_columns,
@@ -28,7 +29,7 @@ from epvs_cohort.data.tables import (
 from epvs_cohort.errors import UsageError
 
 #: Columns of ``asked.parquet`` that are not covariates.
-ASKED_COLUMNS = ("scan", "subject", "session", "path", "valid_from")
+ASKED_COLUMNS = ("scan", "subject", "session", "path", VALID_FROM)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def assemble(parts: Parts) -> Tables:
 
     Raises
     ------
-    StoreError
+    OutputError
         A part or the run's record is damaged.
     UsageError
         There is no run.
@@ -86,19 +87,22 @@ def assemble(parts: Parts) -> Tables:
     pairs = [
         (at, place[key])
         for at, (key, valid_from) in enumerate(
-            zip(keys_of(asked), asked.column("valid_from").to_pylist(), strict=True)
+            zip(keys_of(asked), asked.column(VALID_FROM).to_pylist(), strict=True)
         )
         if key in place and number[place[key]] >= valid_from
     ]
     asked = asked.take(pa.array([a for a, _ in pairs], type=pa.int64()))
     rows = rows.take(pa.array([b for _, b in pairs], type=pa.int64()))
     about = {**run, "schema_version": SCHEMA_VERSION, "compacted_through": parts.last_number}
-    metadata = {METADATA_KEY: json.dumps(about).encode()}
     return Tables(
-        _counts(run, asked, rows).replace_schema_metadata(metadata),
-        _nested(rows, "lesions", LESION_COLUMNS).replace_schema_metadata(metadata),
-        _nested(rows, "qc", QC_COLUMNS).replace_schema_metadata(metadata),
+        _told(_counts(run, asked, rows), "counts", about),
+        _told(_nested(rows, "lesions", LESION_COLUMNS), "lesions", about),
+        _told(_nested(rows, "qc", QC_COLUMNS), "qc", about),
     )
+
+
+def _told(table: pa.Table, name: str, about: dict[str, Any]) -> pa.Table:
+    return table.replace_schema_metadata({METADATA_KEY: json.dumps({**about, "table": name}).encode()})
 
 
 def _counts(run: dict[str, Any], asked: pa.Table, rows: pa.Table) -> pa.Table:
@@ -147,13 +151,33 @@ def write_tables(paths: OutputPaths, tables: Tables) -> None:
             pq.write_table(table, temporary, compression="zstd")
 
 
-def about_table(path: Path) -> dict[str, Any]:
-    """Tool version, protocol, model card and hashes that a table of this program carries.
+def check_outputs(paths: OutputPaths) -> None:
+    """Refuse to write over anything that is not the same table of an earlier run.
 
     Raises
     ------
     UsageError
-        The file is no table of this program.
+        A file of one of the three names is something else.
+    """
+    for path, name in ((paths.counts, "counts"), (paths.lesions, "lesions"), (paths.qc, "qc")):
+        if path.exists():
+            about_table(path, name)
+
+
+def about_table(path: Path, name: str = "counts") -> dict[str, Any]:
+    """Tool version, protocol, model card and hashes that a table of this program carries.
+
+    Parameters
+    ----------
+    path : Path
+        A Parquet file.
+    name : str
+        Which of the three tables it must be: counts, lesions or qc.
+
+    Raises
+    ------
+    UsageError
+        The file is no such table of this program.
     """
     try:
         metadata = pq.read_schema(path).metadata or {}
@@ -164,6 +188,11 @@ def about_table(path: Path) -> dict[str, Any]:
             f"{path}: a Parquet file, but not a table of epvs-cohort", hint="choose another --out"
         )
     about: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+    if about.get("table") != name:
+        raise UsageError(
+            f"{path}: the table of {about.get('table')} of a run, not a table of {name}",
+            hint="name the table of counts: the other two lie beside it",
+        )
     return about
 
 
@@ -193,7 +222,7 @@ def read_cohort(path: str | Path) -> Cohort:
         and about.get("compacted_through", 0) >= parts.last_number
         and _same_run(parts, about)
     ):
-        tables = Tables(*(pq.read_table(p) for p in (paths.counts, paths.lesions, paths.qc)))
+        tables = Tables(*(_read(p) for p in (paths.counts, paths.lesions, paths.qc)))
         n_asked = tables.counts.num_rows
     elif parts.run() is not None:
         tables = assemble(parts)
@@ -203,6 +232,13 @@ def read_cohort(path: str | Path) -> Cohort:
         raise UsageError(f"{path}: no table of epvs-cohort, and no run was begun with this output")
     frames = (tables.counts.to_pandas(), tables.lesions.to_pandas(), tables.qc.to_pandas())
     return Cohort(*frames, about=about, n_asked=n_asked)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: the table cannot be read: {error}", hint="start the run again") from error
 
 
 def _same_run(parts: Parts, about: dict[str, Any]) -> bool:

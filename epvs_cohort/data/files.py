@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
+from epvs_cohort.errors import UsageError
+
 #: Every temporary file or folder of this program ends with this, so that leftovers of a crash can be swept.
 TEMPORARY_SUFFIX = ".epvs-tmp"
+
+#: A temporary file of another machine counts as left by a crash after this time.
+ABANDONED_SECONDS = 86400.0
+
+_HOST = re.sub(r"[^A-Za-z0-9]+", "_", platform.node())[:40] or "host"
+_OWNER = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{12}")
 
 
 def temporary_beside(path: Path) -> Path:
     """Unused name in the folder of ``path``, to be renamed to it."""
-    return path.with_name(f".{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}")
+    owner = f"{_HOST}-{os.getpid()}"
+    return path.with_name(f".{owner}-{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -47,10 +61,41 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def require_folder(folder: Path) -> None:
+    """Check that ``folder`` is one that can be written, or can be made; nothing is made.
+
+    Raises
+    ------
+    UsageError
+        A file stands in its place or above it, or it may not be written.
+    """
+    nearest = next(
+        path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink()
+    )
+    if not nearest.is_dir():
+        raise UsageError(f"{folder}: {nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{folder}: {nearest} cannot be written", hint="choose another place, or mend its permissions"
+        )
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody writes a temporary file any more: its process is gone, or elsewhere and a day silent."""
+    match = _OWNER.match(path.name)
+    if match is None or match[1] != _HOST:
+        try:
+            return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+        except FileNotFoundError:
+            return False
+    return not psutil.pid_exists(int(match[2]))
+
+
 def sweep(folder: Path) -> int:
     """Remove temporary files and folders that a crash left in ``folder``; return how many."""
     swept = 0
-    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}") if folder.is_dir() else ():
+    leftovers = folder.glob(f".*{TEMPORARY_SUFFIX}*") if folder.is_dir() else ()
+    for leftover in filter(is_abandoned, leftovers):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from epvs_cohort.data.files import whole_file, write_whole
 from epvs_cohort.data.tables import part_schema
-from epvs_cohort.errors import StoreError, UsageError
+from epvs_cohort.errors import OutputError, UsageError
 
 _NAME = re.compile(r"(part|base)-(\d{8})\.parquet")
 
@@ -129,7 +129,7 @@ class Parts:
 
         Raises
         ------
-        StoreError
+        OutputError
             A part is damaged.
         """
         names = columns if columns is not None else part_schema().names
@@ -143,7 +143,7 @@ class Parts:
         try:
             return _numbered(pq.read_table(path, columns=columns), number)
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(
+            raise OutputError(
                 f"{path}: no readable part: {error}", hint="delete it: its scans are redone"
             ) from error
 
@@ -176,7 +176,7 @@ class Parts:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.folder / 'run.json'}: not readable: {error}") from error
+            raise OutputError(f"{self.folder / 'run.json'}: not readable: {error}") from error
         return loaded
 
     def asked(self) -> pa.Table:
@@ -185,7 +185,7 @@ class Parts:
         try:
             return pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path}: not readable: {error}") from error
+            raise OutputError(f"{path}: not readable: {error}") from error
 
 
 def _numbered(table: pa.Table, number: int) -> pa.Table:

@@ -59,11 +59,12 @@ _DETECTION = (
     ),
     Column("threshold_how", _TEXT, "", "exact, nearest (no threshold gives the count) or none (count is 0)"),
     Column("flags", pa.list_(pa.string()), "", "Quality measures out of bounds, each with value and bound"),
+    Column("notes", pa.list_(pa.string()), "", "What was found and settled while the scan was read"),
     Column("stage", _TEXT, "", "Stage in which a failed scan failed"),
     Column("error_kind", _TEXT, "", "Kind of the failure, a short stable name"),
     Column("error_message", _TEXT, "", "What was found and what is legal"),
     Column("hint", _TEXT, "", "What can be done about it"),
-    Column("seconds_prepare", _REAL, "s", "Time that preparing took (when the prepared volume was made)"),
+    Column("seconds_prepare", _REAL, "s", "Time that preparing took, when the prepared volume was made"),
     Column("seconds_infer", _REAL, "s", "Time that prediction and detection took"),
     Column("voxel_i_mm", _REAL, "mm", "Edge length of a native voxel along i"),
     Column("voxel_j_mm", _REAL, "mm", "Edge length of a native voxel along j"),
@@ -123,6 +124,9 @@ BOOKKEEPING_COLUMNS = (
     Column("input_state", _TEXT, "", "Size, mtime and inode of the input files, as JSON"),
 )
 
+#: Bookkeeping column of ``asked.parquet``: rows of parts below this number are stale.
+VALID_FROM = "valid_from"
+
 #: Filled from the run as a whole when tables are assembled, never stored per scan.
 RUN_COLUMNS = ("protocol_id", "model_id", "trained_on", "count_target", "method")
 
@@ -145,7 +149,7 @@ def counts_columns(regions: Sequence[str]) -> tuple[Column, ...]:
 
 def reserved_names(regions: Sequence[str]) -> frozenset[str]:
     """Column names that a covariate must not have."""
-    return frozenset(column.name for column in counts_columns(regions))
+    return frozenset(column.name for column in counts_columns(regions)) | {VALID_FROM}
 
 
 def part_schema() -> pa.Schema:
