@@ -20,7 +20,7 @@ from epvs_cohort.records import LabelArray, Prediction, PreparedVolume
 _log = logging.getLogger(__name__)
 
 Device = Literal["cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16"]
 Box = tuple[slice, slice, slice]
 
 #: Volumes of the paper's grid per GPU batch; halved as often as memory demands.
@@ -36,9 +36,9 @@ class Predictor:
         The model.
     device : {"cpu", "cuda"}
         Where it runs.
-    precision : {"auto", "float32", "bfloat16"}
-        Of the convolutions; sums and heatmaps are float32 or better in each case. ``auto`` takes bfloat16
-        where the device multiplies matrices of it in hardware.
+    precision : {"float32", "bfloat16"}
+        Of the convolutions; sums and heatmaps are float32 or better in each case. With the bundled model
+        bfloat16 moved a count of 16 by 0.1, which a change of machine must not do, so it has to be asked for.
     threads : int or None
         Threads of one operation, for the whole process; None leaves torch's setting.
 
@@ -53,7 +53,7 @@ class Predictor:
         bundle: Bundle,
         device: Device = "cpu",
         *,
-        precision: Precision = "auto",
+        precision: Precision = "float32",
         threads: int | None = None,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
@@ -65,7 +65,7 @@ class Predictor:
         self._bundle = bundle
         self._model_id = bundle.model_id
         self._device = torch.device(device)
-        self._half = bfloat16_is_fast(device) if precision == "auto" else precision == "bfloat16"
+        self._half = precision == "bfloat16"
         # Module.to works in place, and a bundle may serve several predictors.
         network = type(bundle.network)(bundle.card.architecture)
         network.load_state_dict(bundle.network.state_dict())

@@ -49,7 +49,7 @@ def test_counts_are_near_the_truth(shipped: Bundle, drawn: list[LabelledVolume])
         assert abs(result.count - each.count) < 3.0 + 0.25 * each.count
 
 
-def test_the_devices_precision_changes_a_count_by_less_than_a_twentieth(
+def test_a_predicted_count_is_within_a_twentieth_of_the_plain_forward_pass(
     shipped: Bundle, drawn: list[LabelledVolume]
 ) -> None:
     volume = drawn[0].volume
