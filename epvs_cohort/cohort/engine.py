@@ -103,7 +103,8 @@ class Engine:
         last_seen = time.monotonic()
         while True:
             try:
-                wait(list(self._flights), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+                with self.crew.client.as_current():
+                    wait(list(self._flights), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
             except asyncio.CancelledError as error:
                 raise _gone("its scheduler dropped the tasks") from error
             except TimeoutError:
