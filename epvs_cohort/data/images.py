@@ -16,6 +16,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from epvs_cohort.data.claims import Claim, check_claim, check_contrast, check_finite, check_memory
+from epvs_cohort.data.detached import check_data_files
 from epvs_cohort.data.dicom import Series, find_series
 from epvs_cohort.data.nifti import orientation_quality
 from epvs_cohort.data.sidecar import facts_beside
@@ -153,6 +154,7 @@ def _read_itk(path: Path, settings: InputSettings) -> Image:
 
 
 def _itk_header(path: Path, settings: InputSettings) -> Claim:
+    check_data_files(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     _itk(path, reader.ReadImageInformation)

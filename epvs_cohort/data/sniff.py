@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
+from epvs_cohort.data.names import shown
 from epvs_cohort.errors import UnreadableError
 
 #: Extension to the content it promises, longest first where one ends another.
@@ -82,20 +83,20 @@ def opened(path: Path) -> Iterator[FileIO]:
     try:
         with FileIO(path) as handle:
             if path.stat().st_size == 0:
-                raise UnreadableError(f"{path}: the file is empty (0 bytes)")
+                raise UnreadableError(f"{shown(path)}: the file is empty (0 bytes)")
             yield handle
     except FileNotFoundError as error:
         broken = path.is_symlink()
         found = "a symbolic link to a file that does not exist" if broken else "no such file"
-        raise UnreadableError(f"{path}: {found}") from error
+        raise UnreadableError(f"{shown(path)}: {found}") from error
     except IsADirectoryError as error:
-        raise UnreadableError(f"{path}: a folder, where a file was expected") from error
+        raise UnreadableError(f"{shown(path)}: a folder, where a file was expected") from error
     except PermissionError as error:
         raise UnreadableError(
-            f"{path}: no permission to read it", hint="give the user who runs this read permission"
+            f"{shown(path)}: no permission to read it", hint="give the user who runs this read permission"
         ) from error
     except OSError as error:
-        raise UnreadableError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UnreadableError(f"{shown(path)}: cannot be read: {error.strerror or error}") from error
 
 
 def content_of(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epvs_cohort.data.identity import FileState, sha256_of
+from epvs_cohort.data.identity import FileState, input_files, sha256_of
 from epvs_cohort.errors import UnreadableError
 
 
@@ -84,3 +84,60 @@ def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
     empty.touch()
     with pytest.raises(UnreadableError, match="empty"):
         sha256_of(empty)
+
+
+META = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = {}\n"
+NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.mhd", META.format("b1.raw")),
+        ("a.mhd", META.format("LIST\nb0.raw\nb1.raw")),
+        ("a.mhd", META.format("b%d.raw 0")),
+        ("a.nhdr", NRRD.format("b1.raw")),
+        ("a.nhdr", NRRD.format("LIST\nb0.raw\nb1.raw")),
+        ("a.nhdr", NRRD.format("b%d.raw 0 1 1")),
+    ],
+)
+def test_a_data_file_that_changes_beside_its_header_is_seen(name: str, text: str, tmp_path: Path) -> None:
+    header = tmp_path / name
+    header.write_text(text)
+    for number in range(2):
+        (tmp_path / f"b{number}.raw").write_bytes(bytes(range(8)))
+    named = input_files(header)
+    assert named[0] == header
+    assert named[-1] == tmp_path / "b1.raw"
+    state, sha256 = FileState.of(header), sha256_of(header)
+    assert (FileState.of(header), sha256_of(header)) == (state, sha256)
+    assert state.size == header.stat().st_size + 8 * (len(named) - 1)
+    os.utime(tmp_path / "b1.raw", ns=(10**18, 10**18))
+    assert FileState.of(header) != state
+    assert sha256_of(header) == sha256
+    (tmp_path / "b1.raw").write_bytes(bytes(range(1, 9)))
+    assert FileState.of(header) != state
+    assert sha256_of(header) != sha256
+
+
+def test_a_missing_data_file_is_named_with_its_header(tmp_path: Path) -> None:
+    header = tmp_path / "a.mhd"
+    header.write_text(META.format("gone.raw"))
+    for look in (FileState.of, sha256_of):
+        with pytest.raises(
+            UnreadableError, match=r"a\.mhd: its data file .*gone\.raw cannot be read: No such file"
+        ):
+            look(header)
+
+
+def test_a_header_with_its_voxels_is_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.mha"
+    path.write_bytes(META.format("LOCAL").encode() + bytes(range(8)))
+    assert input_files(path) == (path,)
+    assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_folder_of_one_file_is_no_file(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", {"1": b"one"})
+    assert input_files(folder) == (folder / "1",)
+    assert sha256_of(folder) != sha256_of(folder / "1")
