@@ -17,6 +17,7 @@ import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from epvs_cohort.data.names import is_utf8, not_utf8_words, shown
 from epvs_cohort.data.sidecar import iso_date, scanner_name
 from epvs_cohort.data.sniff import opened
 from epvs_cohort.errors import UnreadableError, UnsuitableImageError
@@ -180,9 +181,14 @@ def _slices_in(folder: Path) -> list[_Slice]:
         if not is_dicom(path):
             if path.suffix.lower() in DICOM_SUFFIXES:
                 raise UnreadableError(
-                    f"{path}: named as a DICOM file, but empty or without the DICOM magic number"
+                    f"{shown(path)}: named as a DICOM file, but empty or without the DICOM magic number"
                 )
             continue
+        if not is_utf8(path.name):
+            raise UnreadableError(
+                f"{shown(path)}: a DICOM slice that cannot be taken, {not_utf8_words(path.name)}",
+                hint="rename the file; without it a slice would be missing",
+            )
         found = _slice_of(path)
         if found is not None:
             _check_end(found)

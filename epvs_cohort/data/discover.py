@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from epvs_cohort.data.manifest import check_clash, read_manifest
+from epvs_cohort.data.names import is_utf8, not_utf8_words, shown
 from epvs_cohort.data.participants import with_participants
 from epvs_cohort.data.sniff import stem_of
 from epvs_cohort.data.walk import is_label_name, walk
@@ -57,7 +58,10 @@ class DiscoverOptions:
 
 @dataclass(frozen=True)
 class Discovery:
-    """The scans asked for, sorted by key, and what was passed over with the reason in words."""
+    """The scans asked for, sorted by key, and what was passed over with the reason in words.
+
+    Paths are absolute. A path passed over because it is not UTF-8 stands with its bytes escaped.
+    """
 
     scans: tuple[Scan, ...]
     passed_over: tuple[tuple[Path, str], ...] = ()
@@ -83,7 +87,7 @@ def discover(scans: Path, options: DiscoverOptions | None = None) -> Discovery:
     chosen = options or DiscoverOptions()
     if chosen.limit is not None and chosen.limit < 1:
         raise UsageError(f"limit {chosen.limit}: legal is 1 or more")
-    found = _found(scans, chosen)
+    found = _found(scans, _absolute(scans), chosen)
     found = _only_participants(scans, found, chosen.participant_labels)
     _check_keys(scans, found.scans)
     if not found.scans:
@@ -99,12 +103,23 @@ def discover(scans: Path, options: DiscoverOptions | None = None) -> Discovery:
     return Discovery(ordered, found.passed_over)
 
 
-def _found(scans: Path, options: DiscoverOptions) -> Discovery:
-    if not os.path.lexists(scans):
-        raise UsageError(f"{scans}: no such file or folder")
+def _absolute(scans: Path) -> Path:
+    """Absolute path of SCANS, so that a worker in another folder finds the same; links stay as they are."""
+    absolute = scans.absolute()
+    if not os.path.lexists(absolute):
+        raise UsageError(f"{shown(scans)}: no such file or folder")
+    if not is_utf8(absolute):
+        raise UsageError(
+            f"{shown(absolute)}: a path that is not UTF-8 fits no table; UTF-8 is legal",
+            hint="rename it, or name it by a link",
+        )
+    return absolute
+
+
+def _found(given: Path, scans: Path, options: DiscoverOptions) -> Discovery:
     if not os.path.isdir(scans):
         if scans.suffix.lower() in _TABLES:
-            return _from_manifest(scans, options)
+            return _from_manifest(given, options)
         return Discovery((_scan_of(scans, scans.parent, dicom=False),))
     return _from_folder(scans, options)
 
@@ -160,12 +175,19 @@ def _refused(relative: Path, suffixes: tuple[str, ...], include: str | None, *, 
 def _scan_of(path: Path, root: Path, *, dicom: bool) -> Scan:
     relative = path.relative_to(root)
     if dicom:
-        key = relative.as_posix() if path != root else root.resolve().name
+        key = relative.as_posix() if path != root else _name_of(root)
     else:
         stem = stem_of(path)
         key = stem if _BIDS_STEM.fullmatch(stem) else (relative.parent / stem).as_posix()
     subject, session = _who(relative, dicom=dicom)
     return Scan(key, path, subject, session)
+
+
+def _name_of(folder: Path) -> str:
+    name = folder.resolve().name
+    if not is_utf8(name):
+        raise UsageError(f"{folder}: leads to a folder that cannot name the scan: {not_utf8_words(name)}")
+    return name
 
 
 def _who(relative: Path, *, dicom: bool) -> tuple[str | None, str | None]:

@@ -62,7 +62,7 @@ class _Faults:
 
 
 def read_manifest(path: Path) -> tuple[Scan, ...]:
-    """Read a table of scans; paths in it are relative to its folder.
+    """Read a table of scans; paths in it are relative to its folder, those of the scans are absolute.
 
     Whether the files exist is not looked at here: a missing one is a failed scan, not a bad manifest.
 
@@ -191,7 +191,7 @@ def _scan(
     table: Table, cells: Sequence[str], line: int, faults: _Faults, covariates: Mapping[str, Scalar]
 ) -> Scan:
     row = dict(zip(table.columns, cells, strict=True))
-    folder = table.path.parent
+    folder = table.path.parent.absolute()
     if not row["path"]:
         faults.add(line, f"scan {row['scan']!r} has no path")
     return Scan(

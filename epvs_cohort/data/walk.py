@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epvs_cohort.data.dicom import DICOM_SUFFIXES, is_dicom, may_be_dicom
+from epvs_cohort.data.names import is_utf8, not_utf8_words, shown
 from epvs_cohort.data.sniff import PROMISED, extension_of
 
 _DERIVED_FOLDERS = frozenset(
@@ -47,7 +48,8 @@ class Candidate:
 def walk(root: Path) -> Iterator[Candidate]:
     """Walk through ``root`` and all folders below it, links to folders last and each folder once.
 
-    Hidden files and folders are skipped without a word.
+    Hidden files and folders are skipped without a word. Where a name is not UTF-8, the path is given with
+    its bytes escaped, and nothing below it is looked at.
     """
     seen: set[tuple[int, int]] = set()
     links: list[Path] = []
@@ -68,6 +70,10 @@ def walk(root: Path) -> Iterator[Candidate]:
         if folder != root and any(entry.name == _STORE_SIDECAR for entry in entries):
             yield Candidate(folder, "a prepared volume of this program")
             continue
+        for entry in entries:
+            if not is_utf8(entry.name):
+                yield Candidate(Path(shown(entry.path)), not_utf8_words(entry.name))
+        entries = [entry for entry in entries if is_utf8(entry.name)]
         below = [entry for entry in entries if os.path.isdir(entry.path)]
         yield from _of_files(folder, [Path(entry.path) for entry in entries if not os.path.isdir(entry.path)])
         for entry in reversed(below):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from epvs_cohort.data.dicom import find_series, is_dicom, may_be_dicom
+from epvs_cohort.data.identity import FileState, sha256_of
 from epvs_cohort.data.images import describe, read_image
 from epvs_cohort.errors import UnreadableError
 from epvs_cohort.geometry import apply_affine
@@ -115,3 +117,22 @@ def test_what_looks_like_dicom(tmp_path: Path) -> None:
         "a.txt": False,
     }.items():
         assert may_be_dicom(Path(name)) is expected, name
+
+
+def test_a_slice_whose_name_is_not_utf8_is_named_not_left_out(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "d")
+    (folder / "slice005.dcm").rename(folder / os.fsdecode(b"bad\xff.dcm"))
+    with pytest.raises(UnreadableError, match=r"bad\\xff\.dcm: .* not UTF-8") as caught:
+        read_image(folder, DEFAULT)
+    caught.value.message.encode()
+    (folder / os.fsdecode(b"bad\xff.dcm")).write_bytes(b"")
+    with pytest.raises(UnreadableError, match=r"bad\\xff\.dcm: named as a DICOM file"):
+        read_image(folder, DEFAULT)
+
+
+def test_other_files_whose_name_is_not_utf8_do_no_harm(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "d")
+    (folder / os.fsdecode(b"notes\xff")).write_bytes(b"text")
+    assert read_image(folder, DEFAULT).data.shape == (12, 14, 6)
+    assert FileState.of(folder).size > 0
+    assert len(sha256_of(folder)) == 64

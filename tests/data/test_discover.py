@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
+from epvs_cohort.data.tables import reserved_names
 from epvs_cohort.errors import ManifestError, UsageError
 from tests.data.bad_input import Slice, write_series
 
@@ -246,6 +247,75 @@ def test_own_output_is_not_taken_for_scans(tmp_path: Path) -> None:
     assert set(reasons(found, tmp_path)) == {"counts.store", "counts.maps", "mine/a-1"}
 
 
+BAD_NAMES = (
+    b"bad\xff.nii.gz",
+    b"deep/\xe9t\xe9/a.nii",
+    b"deep/b\xfe.txt",
+    b"linked\xff",
+)
+
+
+def test_names_that_are_not_utf8_are_passed_over_and_shown(tmp_path: Path) -> None:
+    tree(tmp_path, ["good.nii", "deep/c.nii", *(os.fsdecode(name) for name in BAD_NAMES[:3])])
+    (tmp_path / os.fsdecode(BAD_NAMES[3])).symlink_to(tmp_path / "deep")
+    found = discover(tmp_path)
+    assert keys(found) == ["deep/c", "good"]
+    assert reasons(found, tmp_path) == {
+        r"bad\xff.nii.gz": r"its name is not UTF-8: b'bad\xff.nii.gz'",
+        r"deep/\xe9t\xe9": r"its name is not UTF-8: b'\xe9t\xe9'",
+        r"deep/b\xfe.txt": r"its name is not UTF-8: b'b\xfe.txt'",
+        r"linked\xff": r"its name is not UTF-8: b'linked\xff'",
+    }
+    for path, reason in found.passed_over:
+        f"{path}: {reason}".encode()
+
+
+@pytest.mark.parametrize(
+    "name", [b"bad\xff.nii.gz", b"bad\xff.csv", b"bad\xff", b"bad\xff/a.nii", b"gone\xff"]
+)
+def test_scans_that_is_not_utf8_is_refused_in_words(name: bytes, tmp_path: Path) -> None:
+    if not name.startswith(b"gone"):
+        tree(tmp_path, [os.fsdecode(name if b"." in name else name + b"/a.nii")])
+    with pytest.raises(UsageError, match=r"\\xff") as caught:
+        discover(tmp_path / os.fsdecode(name))
+    caught.value.message.encode()
+
+
+def test_only_names_that_are_not_utf8(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"1 x its name is not UTF-8: b'bad\\xff.nii'") as caught:
+        discover(tree(tmp_path, [os.fsdecode(b"bad\xff.nii")]))
+    caught.value.message.encode()
+
+
+def test_a_dicom_folder_behind_a_link_may_lack_a_name(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / os.fsdecode(b"bad\xff"))
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(UsageError, match=r"link: .* b'bad\\xff'"):
+        discover(tmp_path / "link")
+
+
+def test_relative_scans_become_absolute_and_links_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bids(tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_series(tmp_path / "real/dicom")
+    plain = tree(tmp_path / "plain", ["x/a.nii", "b.txt"])
+    manifest(plain)
+    monkeypatch.chdir(tmp_path)
+    one = Path("plain/x/a.nii")
+    for scans in ("link", "plain", "plain/x/a.nii", "real/dicom", "plain/scans.csv"):
+        relative, absolute = discover(Path(scans)), discover(tmp_path / scans)
+        assert relative == absolute
+        assert all(scan.path.is_absolute() for scan in relative.scans)
+        assert all(path.is_absolute() for path, _ in relative.passed_over)
+    assert discover(Path("link")).scans[0].path == tmp_path / "link/sub-01/anat/sub-01_PDw.nii.gz"
+    assert (discover(one).scans[0].key, discover(one).scans[0].path) == ("a", tmp_path / one)
+    monkeypatch.chdir(plain)
+    assert keys(discover(Path())) == ["x/a"]
+    assert discover(Path("../real/dicom")).scans[0].key == "dicom"
+
+
 def test_single_file(tmp_path: Path) -> None:
     path = tree(tmp_path, ["sub-1_ses-2_T2w.nii.gz"]) / "sub-1_ses-2_T2w.nii.gz"
     (scan,) = discover(path).scans
@@ -274,6 +344,18 @@ def test_manifest_with_options(tmp_path: Path) -> None:
     assert keys(discover(path, DiscoverOptions(participant_labels=("2", "sub-1")))) == ["a", "b"]
     with pytest.raises(ManifestError, match=r"scans\.csv: column age would clash"):
         discover(path, DiscoverOptions(reserved=frozenset({"age"})))
+
+
+@pytest.mark.parametrize("name", ["count", "scan", "n_left caudate", "error_kind"])
+def test_columns_of_the_counts_are_no_covariates(name: str, tmp_path: Path) -> None:
+    reserved = reserved_names(("left caudate",))
+    assert name in reserved
+    path = tmp_path / "m.csv"
+    path.write_text(f"scan,path,subject,{name}\na,gone.nii,1,2\n")
+    with pytest.raises(
+        ManifestError, match="stands 2 times" if name == "scan" else f"column {name} would clash"
+    ):
+        discover(path, DiscoverOptions(reserved=reserved))
 
 
 def test_thousands_of_files_take_seconds_because_none_is_opened(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ BAD: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "neither": ("id,file\na,b\n", ("no column scan and path",)),
     "doubled_scan": ("scan,path\na,1\nb,2\na,3\n", ("line 4", "'a'", "line 2")),
     "nameless_scan": ("scan,path\n,1\n", ("line 2", "no name")),
+    "blank_scan": ('scan,path\n"  ",1\nb,2\n', ("line 2", "no name")),
     "empty_path": ("scan,path\na,\n", ("line 2", "'a' has no path")),
     "doubled_column": ("scan,path,age,age\na,1,2,3\n", ("'age'", "2 times")),
     "nameless_column": ("scan,path,\na,1,2\n", ("''",)),
@@ -89,6 +90,8 @@ BAD: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         ("line 2", "'-3'", "line 3", "line 4", "from 0"),
     ),
     "not_utf8": (b"scan,path\na,1\nM\xfcller,2\n", ("line 3", "0xfc", "UTF-8")),
+    "path_not_utf8": (b"scan,path\na,1\nb,bad\xff.nii.gz\n", ("line 3", "0xff", "UTF-8")),
+    "surrogate": (b"scan,path\na,bad\xed\xb3\xbf.nii\n", ("line 2", "0xed", "UTF-8")),
     "zero_byte": (b"scan,path\na\x00,1\n", ("line 2", "zero byte")),
     "open_quote": ('scan,path\n"a,1\nb,2\n', ("line", "malformed")),
     "text_behind_quote": ('scan,path\n"a"b,1\n', ("line 2", "malformed")),
@@ -105,6 +108,15 @@ def test_bad_manifest_names_file_line_and_finding(name: str, tmp_path: Path) -> 
     for words in says:
         assert words in caught.value.message
     assert caught.value.exit_code == 3
+
+
+def test_paths_of_a_relative_manifest_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    written(tmp_path / "in", "scan,path,aseg,aseg_to_scan,mask\na,x/a.nii,b.mgz,c.lta,../d.nii\n")
+    monkeypatch.chdir(tmp_path)
+    (scan,) = read_manifest(Path("in/m.csv"))
+    assert (scan.path, scan.aseg) == (tmp_path / "in/x/a.nii", tmp_path / "in/b.mgz")
+    assert (scan.aseg_to_scan, scan.mask) == (tmp_path / "in/c.lta", tmp_path / "in/../d.nii")
 
 
 def test_missing_manifest_is_named(tmp_path: Path) -> None:
