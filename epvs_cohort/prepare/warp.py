@@ -48,7 +48,8 @@ _SPLINE: dict[str, Setting] = {
 DEEP_MARGIN_MM = 12.0
 #: A spline that shrinks the basal ganglia's volume locally below the first (1st percentile) or over all below the
 #: second (median) has lost its way, as on scans without contrast between fluid and tissue; the affine is kept then.
-#: Right ones on simulated and real heads: 0.25 and 0.67 at least; on a PD scan where it went wrong: 0.18 and 0.55.
+#: Set by hand between two real scans at this spacing: 0.25 and 0.67 on one whose outline looked right, 0.18 and
+#: 0.55 on a PD scan where it did not. Few scans stand behind them.
 LEAST_SHRINKING = (0.2, 0.6)
 #: Spacing in mm of the lattice on which the map is tabulated for a grid.
 LATTICE_MM = 4.0
