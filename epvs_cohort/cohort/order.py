@@ -15,7 +15,7 @@ from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.records import Scan
 
 #: Raised when detection or a column changes its meaning, so that earlier rows are made again.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ def rounded_count(count: float) -> int:
 def choose_threshold(counts: ComponentCounts, n_lesions: int) -> Settled:
     """Pick the highest threshold with ``n_lesions`` components, else the nearest number, ties to the higher.
 
+    The walk down ends where the number first reaches or passes ``n_lesions``. Voxels of equal score enter together,
+    so the number may jump over n (saturated voxels without heat all score alike in method f); far below, where
+    lesions and tissue have run together, it may then happen to be n again, and those components are no lesions.
+
     Raises
     ------
     PredictionError
@@ -63,8 +67,10 @@ def choose_threshold(counts: ComponentCounts, n_lesions: int) -> Settled:
     Examples
     --------
     >>> known = ComponentCounts(np.array([9, 7, 4], dtype=np.float32), np.array([1, 4, 2]))
+    >>> choose_threshold(known, 4)
+    Settled(threshold=7.0, how='exact', n_components=4)
     >>> choose_threshold(known, 2)
-    Settled(threshold=4.0, how='exact', n_components=2)
+    Settled(threshold=9.0, how='nearest', n_components=1)
     >>> choose_threshold(known, 3)
     Settled(threshold=7.0, how='nearest', n_components=4)
     """
@@ -72,8 +78,10 @@ def choose_threshold(counts: ComponentCounts, n_lesions: int) -> Settled:
         return Settled(None, "none", 0)
     if counts.counts.size == 0:
         raise PredictionError(f"heatmap: no voxel in the mask, but a count of {n_lesions}")
+    reached = np.flatnonzero(counts.counts >= n_lesions)
+    walked = counts.counts[: reached[0] + 1] if reached.size else counts.counts
     # argmin gives the first of equals, and thresholds descend.
-    best = int(np.argmin(np.abs(counts.counts - n_lesions)))
+    best = int(np.argmin(np.abs(walked - n_lesions)))
     found = int(counts.counts[best])
     return Settled(float(counts.thresholds[best]), "exact" if found == n_lesions else "nearest", found)
 
@@ -110,7 +118,6 @@ def settle_threshold(
     if n_first > 0:
         lowest = float(np.partition(scores, -n_first)[-n_first])
         top = component_counts(scores, mask, connectivity, touching=touching, lowest=lowest)
-        settled = choose_threshold(top, n_lesions)
-        if settled.how == "exact":
-            return settled
+        if bool((top.counts >= n_lesions).any()):
+            return choose_threshold(top, n_lesions)
     return choose_threshold(component_counts(scores, mask, connectivity, touching=touching), n_lesions)

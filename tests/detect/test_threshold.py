@@ -13,7 +13,7 @@ from epvs_cohort.errors import PredictionError
 
 
 def by_definition(heat: np.ndarray, mask: np.ndarray, n_lesions: int, touching: np.ndarray) -> Settled:
-    """Walk down all thresholds: the first with n components, else the first of the nearest number."""
+    """Walk down until n is reached or passed: the first with n components, else the first of the nearest number."""
     if n_lesions == 0:
         return Settled(None, "none", 0)
     best: tuple[float, int] | None = None
@@ -22,6 +22,8 @@ def by_definition(heat: np.ndarray, mask: np.ndarray, n_lesions: int, touching: 
         count = int(np.count_nonzero(np.unique(labels[touching])))
         if best is None or abs(count - n_lesions) < abs(best[1] - n_lesions):
             best = (threshold, count)
+        if count >= n_lesions:
+            break
     assert best is not None
     return Settled(best[0], "exact" if best[1] == n_lesions else "nearest", best[1])
 
@@ -50,7 +52,15 @@ def test_ties_of_the_nearest_number_go_to_the_higher_threshold() -> None:
     counts = ComponentCounts(np.array([5, 4, 3, 2], dtype=np.float32), np.array([2, 4, 2, 4]))
     assert choose_threshold(counts, 3) == Settled(5.0, "nearest", 2)
     assert choose_threshold(counts, 4) == Settled(4.0, "exact", 4)
+    assert choose_threshold(counts, 2) == Settled(5.0, "exact", 2)
     assert choose_threshold(counts, 9) == Settled(4.0, "nearest", 4)
+
+
+def test_a_number_met_again_far_below_a_jump_is_not_taken() -> None:
+    # Two bright peaks, then three equal ones at once, then tissue that runs together into three pieces.
+    counts = ComponentCounts(np.array([9, 8, 5, 2, 1], dtype=np.float32), np.array([1, 2, 5, 3, 1]))
+    assert choose_threshold(counts, 3) == Settled(8.0, "nearest", 2)
+    assert choose_threshold(counts, 4) == Settled(5.0, "nearest", 5)
 
 
 def test_many_lesions_are_found_below_the_first_part_of_the_mask() -> None:
