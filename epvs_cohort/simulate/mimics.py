@@ -14,7 +14,10 @@ from epvs_cohort.simulate.lesions import LesionSpec, fluid_fraction
 from epvs_cohort.simulate.tissue import Tissue, tissue_of
 
 #: Blur in mm that gives white matter lesions their soft rim.
-_SOFT_MM = 1.4
+SOFT_MM = 1.4
+
+#: Share of the specks that lie in deep grey matter; the others lie in white matter.
+DEEP_SPECKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,48 @@ class MimicRates:
     dark_spots: float = 0.6
     vessels: float = 1.5
     specks: float = 1.0
+
+
+@dataclass(frozen=True)
+class RoundShape:
+    """Size and contrast of a kind of round mimic.
+
+    Attributes
+    ----------
+    radius_mm : tuple of float
+        Triangular distribution: low, mode, high.
+    contrast : tuple of float
+        Uniform distribution: low, high.
+    """
+
+    radius_mm: tuple[float, float, float]
+    contrast: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class MimicShapes:
+    """Size and contrast of each kind.
+
+    Attributes
+    ----------
+    lacunes, specks, white_lesions, dark_spots : RoundShape
+    stretch : tuple of float
+        Length of round ones in diameters.
+    vessel_length_mm, vessel_radius_mm, vessel_contrast : tuple of float
+        Uniform distributions: low, high.
+    """
+
+    lacunes: RoundShape = RoundShape((1.5, 3.0, 6.0), (0.8, 1.0))
+    specks: RoundShape = RoundShape((0.2, 0.25, 0.3), (0.3, 0.8))
+    white_lesions: RoundShape = RoundShape((1.0, 2.5, 5.0), (0.15, 0.5))
+    dark_spots: RoundShape = RoundShape((0.4, 0.9, 2.0), (0.3, 0.9))
+    stretch: tuple[float, float] = (1.0, 1.5)
+    vessel_length_mm: tuple[float, float] = (4.0, 15.0)
+    vessel_radius_mm: tuple[float, float] = (0.25, 0.45)
+    vessel_contrast: tuple[float, float] = (0.2, 0.6)
+
+
+SHAPES = MimicShapes()
 
 
 @dataclass(frozen=True)
@@ -56,15 +101,18 @@ def draw_mimics(rng: np.random.Generator, labels: Int16Array, grid: Grid, rates:
         FreeSurfer numbers on ``grid``; the mimics lie in its world frame.
     """
     tissues = tissue_of(labels)
-    white = _candidates(rng, (tissues == Tissue.WHITE) | (tissues == Tissue.CAPSULE), grid)
-    deep = _candidates(rng, (tissues >= Tissue.THALAMUS) & (tissues <= Tissue.ACCUMBENS), grid)
-    pallidum = _candidates(rng, tissues == Tissue.PALLIDUM, grid)
-    everywhere = np.concatenate([white, deep])
-    bright = _round(rng, deep, rng.poisson(rates.lacunes), (1.5, 3.0, 6.0), (0.8, 1.0))
-    bright += _round(rng, everywhere, rng.poisson(rates.specks), (0.2, 0.25, 0.3), (0.3, 0.8))
-    soft = _round(rng, white, rng.poisson(rates.white_lesions), (1.0, 2.5, 5.0), (0.15, 0.5))
-    dark = _round(rng, pallidum, rng.poisson(rates.dark_spots), (0.4, 0.9, 2.0), (0.3, 0.9))
-    dark += _rods(rng, deep, rng.poisson(rates.vessels), (4.0, 15.0), (0.2, 0.6))
+    white = _Where((tissues == Tissue.WHITE) | (tissues == Tissue.CAPSULE), grid)
+    deep = _Where((tissues >= Tissue.THALAMUS) & (tissues <= Tissue.ACCUMBENS), grid)
+    pallidum = _Where(tissues == Tissue.PALLIDUM, grid)
+    # Deep grey matter is small: by volume alone, specks would hardly ever be where lesions are counted.
+    in_deep = rng.poisson(rates.specks * DEEP_SPECKS)
+    in_white = rng.poisson(rates.specks * (1.0 - DEEP_SPECKS))
+    bright = _round(rng, deep.draw(rng, rng.poisson(rates.lacunes)), SHAPES.lacunes)
+    bright += _round(rng, deep.draw(rng, in_deep), SHAPES.specks)
+    bright += _round(rng, white.draw(rng, in_white), SHAPES.specks)
+    soft = _round(rng, white.draw(rng, rng.poisson(rates.white_lesions)), SHAPES.white_lesions)
+    dark = _round(rng, pallidum.draw(rng, rng.poisson(rates.dark_spots)), SHAPES.dark_spots)
+    dark += _rods(rng, deep.draw(rng, rng.poisson(rates.vessels)))
     return Mimics(tuple(bright), tuple(soft), tuple(dark))
 
 
@@ -82,7 +130,7 @@ def paint_mimics(
     psf_sigma_mm : tuple of float
         Blur along i, j and k of the sharp ones.
     """
-    wide = (_SOFT_MM, _SOFT_MM, _SOFT_MM)
+    wide = (SOFT_MM, SOFT_MM, SOFT_MM)
     soft = fluid_fraction(mimics.soft, grid, psf_sigma_mm=wide)
     # A blob fades towards anything brighter than itself: ventricles and sulci keep their level.
     out: Float32Array = image + soft * np.maximum(np.float32(fluid) - image, 0.0)
@@ -92,48 +140,41 @@ def paint_mimics(
     return out
 
 
-def _candidates(rng: np.random.Generator, where: npt.NDArray[np.bool_], grid: Grid) -> FloatArray:
-    flat = np.flatnonzero(where)
-    if flat.size == 0:
-        return np.zeros((0, 3))
-    chosen = flat[rng.integers(0, flat.size, 64)]
-    return apply_affine(grid.affine, np.stack(np.unravel_index(chosen, where.shape), axis=-1))
+@dataclass(frozen=True)
+class _Where:
+    """Voxels of a grid that one kind of mimic may lie in."""
+
+    mask: npt.NDArray[np.bool_]
+    grid: Grid
+
+    def draw(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """World mm of ``n`` distinct voxels, or of all where there are fewer; shape (N, 3)."""
+        flat = np.flatnonzero(self.mask)
+        chosen = rng.choice(flat, min(n, flat.size), replace=False)
+        return apply_affine(self.grid.affine, np.stack(np.unravel_index(chosen, self.mask.shape), axis=-1))
 
 
-def _round(
-    rng: np.random.Generator,
-    points: FloatArray,
-    n: int,
-    radius_mm: tuple[float, float, float],
-    contrast: tuple[float, float],
-) -> list[LesionSpec]:
-    """Round ones at distinct points, radius triangular between low, mode and high."""
+def _round(rng: np.random.Generator, points: FloatArray, shape: RoundShape) -> list[LesionSpec]:
+    """Round ones at the points."""
     out = []
-    for center in points[: min(n, len(points))]:
-        radius = float(rng.triangular(*radius_mm))
+    for center in points:
+        radius = float(rng.triangular(*shape.radius_mm))
         direction = _unit(rng.normal(size=3))
-        length = 2.0 * radius * float(rng.uniform(1.0, 1.5))
+        length = 2.0 * radius * float(rng.uniform(*SHAPES.stretch))
         spot = (float(center[0]), float(center[1]), float(center[2]))
-        out.append(LesionSpec(spot, direction, length, radius, float(rng.uniform(*contrast))))
+        out.append(LesionSpec(spot, direction, length, radius, float(rng.uniform(*shape.contrast))))
     return out
 
 
-def _rods(
-    rng: np.random.Generator,
-    points: FloatArray,
-    n: int,
-    length_mm: tuple[float, float],
-    contrast: tuple[float, float],
-) -> list[LesionSpec]:
-    """Thin upright ones at distinct points."""
+def _rods(rng: np.random.Generator, points: FloatArray) -> list[LesionSpec]:
+    """Vessels: thin upright ones at the points."""
     out = []
-    for center in points[len(points) - min(n, len(points)) :]:
+    for center in points:
         direction = _unit(np.array([0.0, 0.0, 1.0]) + rng.normal(0.0, 0.3, 3))
         spot = (float(center[0]), float(center[1]), float(center[2]))
-        length = float(rng.uniform(*length_mm))
-        out.append(
-            LesionSpec(spot, direction, length, float(rng.uniform(0.25, 0.45)), float(rng.uniform(*contrast)))
-        )
+        length = float(rng.uniform(*SHAPES.vessel_length_mm))
+        radius = float(rng.uniform(*SHAPES.vessel_radius_mm))
+        out.append(LesionSpec(spot, direction, length, radius, float(rng.uniform(*SHAPES.vessel_contrast))))
     return out
 
 
