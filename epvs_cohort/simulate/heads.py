@@ -10,7 +10,7 @@ import numpy.typing as npt
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine, axial_axis, centered_grid
 from epvs_cohort.records import AcSlice, LabelArray
 from epvs_cohort.simulate.anatomy import Anatomy, Int16Array, regions_of
-from epvs_cohort.simulate.lesions import LesionSpec, coverage, crossing_mm, draw_lesions
+from epvs_cohort.simulate.lesions import LesionSpec, coverage, crossing_mm, draw_lesions, slab_of
 from epvs_cohort.simulate.mimics import MimicRates, Mimics, draw_mimics
 from epvs_cohort.simulate.placement import placement_of
 from epvs_cohort.simulate.prepared import ac_mm, roi_center_mm
@@ -29,15 +29,17 @@ from epvs_cohort.simulate.warp import (
 UInt16Array = npt.NDArray[np.uint16]
 
 #: Grid on which lesions are placed: shape and spacing in mm, around the basal ganglia in person space.
-_PLACING_SHAPE = (112, 104, 88)
-_PLACING_MM = (0.8, 0.8, 0.8)
+PLACING_SHAPE = (112, 104, 88)
+PLACING_MM = (0.8, 0.8, 0.8)
 
 #: Middle in person RAS mm of a box that holds the lateral ventricles.
 _VENTRICLES_CENTER_MM = (0.0, -20.0, 5.0)
 LATERAL_VENTRICLES = (4, 43, 5, 44)
 
 #: Middle of the field of view in person RAS mm: the head's, not the brain's.
-_VIEW_CENTER_MM = (0.0, -15.0, -2.0)
+VIEW_CENTER_MM = (0.0, -15.0, -2.0)
+#: How far at most it is off on each axis.
+VIEW_SHIFT_MM = 4.0
 
 #: A voxel belongs to the truth mask of a lesion that fills at least this part of what it fills of its fullest.
 _MASK_SHARE = 0.5
@@ -102,7 +104,8 @@ class Head:
     ac : AcSlice or None
         None where the anterior commissure lies outside the scan.
     crossings_mm : tuple
-        For each lesion, the middle of its cross-section with the AC slice, shape (3,), or None.
+        For each lesion, the middle of its part within the AC slice, a slab of the slice's thickness, shape
+        (3,), or None.
     lesion_labels : ndarray, shape (I, J, K), uint16
     region_labels : ndarray, shape (I, J, K), uint8
         True regions 1..8 (``anatomy.REGION_NAMES``).
@@ -129,7 +132,7 @@ def draw_person(rng: np.random.Generator, anatomy: Anatomy, growth: float) -> Pe
     """Draw the shape of a head and the mimics in it; ``growth`` widens the ventricles (``draw_warp``)."""
     warp = draw_warp(rng, anatomy, ShapeVariation(), growth)
     center = roi_center_mm(anatomy, warp)
-    grid = centered_grid(_PLACING_SHAPE, _PLACING_MM, center)
+    grid = centered_grid(PLACING_SHAPE, PLACING_MM, center)
     block = anatomy.detail
     (pulled,) = sample([block.labels], block.grid, warp, Placed(grid, np.eye(4)))
     labels = np.asarray(pulled, dtype=np.int16)
@@ -202,7 +205,7 @@ def _scene(person: Person, pose: FloatArray, grid: Grid, tissue: TissueModel, sc
 def _native_grid(rng: np.random.Generator, acquisition: Acquisition) -> Grid:
     """Axial grid with the head about in its middle; i runs to the left in half of the scans, as in practice."""
     shape = [max(8, round(v / s)) for v, s in zip(acquisition.view_mm, acquisition.voxel_mm, strict=True)]
-    center = np.asarray(_VIEW_CENTER_MM) + rng.uniform(-4.0, 4.0, 3)
+    center = np.asarray(VIEW_CENTER_MM) + rng.uniform(-VIEW_SHIFT_MM, VIEW_SHIFT_MM, 3)
     grid = centered_grid((shape[0], shape[1], shape[2]), acquisition.voxel_mm, center)
     if rng.random() < 0.5:
         flip = np.eye(4)
@@ -219,13 +222,8 @@ def _ac_truth(
     index = int(np.floor(voxel[axis] + 0.5))
     if not 0 <= index < grid.shape[axis]:
         return None, tuple(None for _ in lesions)
-    on_plane = voxel.copy()
-    on_plane[axis] = index
-    others = [grid.affine[:3, a] for a in range(3) if a != axis]
-    normal = np.cross(others[0], others[1])
-    normal = normal / np.linalg.norm(normal)
-    point = apply_affine(grid.affine, on_plane)
-    return AcSlice(axis, index), tuple(crossing_mm(lesion, point, normal) for lesion in lesions)
+    slab = slab_of(grid, axis, index)
+    return AcSlice(axis, index), tuple(crossing_mm(lesion, slab) for lesion in lesions)
 
 
 def _lesion_labels(lesions: tuple[LesionSpec, ...], grid: Grid) -> UInt16Array:

@@ -18,7 +18,7 @@ from epvs_cohort.geometry import FloatArray, Grid, apply_affine
 from epvs_cohort.records import Float32Array
 
 #: Edge of the sub-voxels that a lesion is rendered with, in mm.
-_SUB_MM = 0.25
+SUB_MM = 0.25
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class NegativeBinomial:
         return int(rng.poisson(rng.gamma(self.dispersion, self.mean / self.dispersion)))
 
 
-#: Whole-ROI count: with about 44 % of lesions in the AC slice it averages 5.3 there (the paper's Table 1).
+#: Whole-ROI count: with 42 % of lesions in an AC slice of 0.8 mm (12 people, 3118 lesions) it averages 5.0 there;
+#: row (f) of the paper's Table 1 implies 5.3.
 DEFAULT_COUNT = NegativeBinomial(mean=12.0, dispersion=2.5)
 
 
@@ -199,26 +200,56 @@ def coverage(
     return (target[0], target[1], target[2]), patch[inside]
 
 
-def crossing_mm(lesion: LesionSpec, plane_point_mm: FloatArray, normal: FloatArray) -> FloatArray | None:
-    """Where a plane cuts the lesion: the middle of the cross-section, or None where it misses.
+@dataclass(frozen=True)
+class Slab:
+    """What one slice of an image shows.
 
-    Parameters
+    Attributes
     ----------
-    lesion : LesionSpec
-    plane_point_mm, normal : ndarray, shape (3,)
-        A point of the plane and its unit normal, in the lesion's frame.
+    point_mm : ndarray, shape (3,)
+        A point of its middle plane.
+    normal : ndarray, shape (3,)
+        Unit normal of that plane.
+    half_mm : float
+        Half the thickness.
+    """
+
+    point_mm: FloatArray
+    normal: FloatArray
+    half_mm: float
+
+
+def slab_of(grid: Grid, axis: int, index: int) -> Slab:
+    """Slab of one slice: points whose voxel coordinate along ``axis`` rounds to ``index``."""
+    row = np.linalg.inv(grid.affine)[axis, :3]
+    steepness = float(np.linalg.norm(row))
+    voxel = np.zeros(3)
+    voxel[axis] = index
+    normal = np.asarray(row / steepness, dtype=np.float64)
+    return Slab(apply_affine(grid.affine, voxel), normal, 0.5 / steepness)
+
+
+def crossing_mm(lesion: LesionSpec, slab: Slab) -> FloatArray | None:
+    """Middle of the part of the lesion's axis within a slab, or None where the capsule misses the slab.
+
+    Where only a round end reaches into the slab: the point beyond that end at half the depth it reaches.
     """
     center = np.asarray(lesion.center_mm)
     direction = np.asarray(lesion.direction)
-    height = float((plane_point_mm - center) @ normal)
-    slope = float(direction @ normal)
+    height = float((center - slab.point_mm) @ slab.normal)
+    slope = float(direction @ slab.normal)
     reach = lesion.half_axis_mm
-    along = np.clip(height / slope, -reach, reach) if abs(slope) > 1e-9 else 0.0
-    nearest = center + along * direction
-    gap = float((plane_point_mm - nearest) @ normal)
-    if abs(gap) > lesion.radius_mm:
+    low, high = -reach, reach
+    if abs(slope) * reach > 1e-9:
+        faces = sorted(((-slab.half_mm - height) / slope, (slab.half_mm - height) / slope))
+        low, high = float(np.clip(faces[0], low, high)), float(np.clip(faces[1], low, high))
+    nearest = center + (low + high) / 2.0 * direction
+    above = float((nearest - slab.point_mm) @ slab.normal)
+    if abs(above) - lesion.radius_mm > slab.half_mm:
         return None
-    return np.asarray(nearest + gap * normal, dtype=np.float64)
+    tip = max(abs(above) - lesion.radius_mm, -slab.half_mm)
+    depth = abs(above) - (slab.half_mm + tip) / 2.0 if abs(above) > slab.half_mm else 0.0
+    return np.asarray(nearest - np.sign(above) * depth * slab.normal, dtype=np.float64)
 
 
 def _draw_one(rng: np.random.Generator, placement: Placement, *, shrink: bool) -> LesionSpec:
@@ -288,7 +319,7 @@ def _render(
 ) -> tuple[Float32Array, tuple[slice, slice, slice]]:
     """Coverage of the voxels of ``window`` and the part of it that lies inside the grid."""
     # Wide ones need no finer edge than a third of their radius.
-    sub_mm = max(_SUB_MM, lesion.radius_mm / 3.0)
+    sub_mm = max(SUB_MM, lesion.radius_mm / 3.0)
     factors = [max(1, int(np.ceil(s / sub_mm))) for s in grid.spacing_mm]
     axes = [
         w.start - 0.5 + (np.arange((w.stop - w.start) * f) + 0.5) / f

@@ -8,7 +8,7 @@ import numpy as np
 
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine
 from epvs_cohort.records import Float32Array, LabelArray
-from epvs_cohort.simulate.anatomy import Anatomy, regions_of
+from epvs_cohort.simulate.anatomy import Anatomy, Int16Array, regions_of
 from epvs_cohort.simulate.lesions import LesionSpec, fluid_fraction
 from epvs_cohort.simulate.mimics import Mimics, paint_mimics
 from epvs_cohort.simulate.prepared import painted
@@ -17,16 +17,16 @@ from epvs_cohort.simulate.warp import Placed, Warp, sample, stretch
 
 #: Outside the box, voxels finer than the first are interpolated from a lattice about as fine, and coarser ones
 #: than the second are averaged from sub-voxels; within the box, those coarser than the third.
-_LATTICE_MM = 0.95
-_SUB_MM = 1.5
-_FINE_SUB_MM = 0.9
+LATTICE_MM = 0.95
+SUB_MM = 1.5
+FINE_SUB_MM = 0.9
 
 #: Half the edges in mm of the box in full detail, and the border in which it fades into the rest.
-_BOX_HALF_MM = (46.0, 40.0, 38.0)
-_FADE_MM = 5.0
+BOX_HALF_MM = (46.0, 40.0, 38.0)
+FADE_MM = 5.0
 
 #: Gaussian in voxels of the 1 mm labels that turns them into probabilities.
-_HEAD_BLUR = 0.5
+HEAD_BLUR = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _plain(rng: np.random.Generator, scene: Scene) -> Float32Array:
     """The whole head from 1 mm labels, texture at the scale of the lattice."""
     anatomy = scene.anatomy
     lattice, expand, factors = _lattice(scene.placed.grid)
-    mean = paint(anatomy.labels, scene.tissue, _HEAD_BLUR)
+    mean = paint(anatomy.labels, scene.tissue, HEAD_BLUR)
     values, labels = sample(
         [mean, anatomy.labels], anatomy.grid, scene.warp, Placed(lattice, scene.placed.person_from_world)
     )
@@ -89,7 +89,7 @@ def _detailed(
 ) -> tuple[Float32Array, LabelArray]:
     """Image and regions in the box."""
     native = _part(scene.placed.grid, window)
-    factors = _factors(native, _FINE_SUB_MM)
+    factors = _factors(native, FINE_SUB_MM)
     fine = _subdivided(native, factors)
     image, labels = painted(
         rng, scene.anatomy, scene.warp, Placed(fine, scene.placed.person_from_world), scene.tissue
@@ -99,14 +99,21 @@ def _detailed(
     fluid = scene.tissue.fluid
     image = paint_mimics(image, native, fluid, scene.mimics, sigma)
     image += fluid_fraction(lesions, native, psf_sigma_mm=sigma) * (np.float32(fluid) - image)
-    middle = tuple(slice(f // 2, None, f) for f in factors)
-    return image, regions_of(labels[middle])
+    return image, regions_of(labels if fine.shape == native.shape else _labels_on(scene, native))
+
+
+def _labels_on(scene: Scene, grid: Grid) -> Int16Array:
+    """Labels at the middles of a grid's voxels; with an even factor no sub-voxel has its middle there."""
+    block = scene.anatomy.detail
+    placed = Placed(grid, scene.placed.person_from_world)
+    (labels,) = sample([block.labels], block.grid, scene.warp, placed)
+    return np.asarray(labels, dtype=np.int16)
 
 
 def _box(scene: Scene) -> tuple[slice, slice, slice]:
     grid = scene.placed.grid
     middle = apply_affine(np.linalg.inv(grid.affine), scene.roi_center_mm)
-    half = np.asarray(_BOX_HALF_MM) / np.asarray(grid.spacing_mm)
+    half = np.asarray(BOX_HALF_MM) / np.asarray(grid.spacing_mm)
     low = np.clip(np.floor(middle - half).astype(int), 0, np.asarray(grid.shape) - 2)
     high = np.clip(np.ceil(middle + half).astype(int) + 1, low + 2, grid.shape)
     return (
@@ -122,15 +129,15 @@ def _fade(window: tuple[slice, slice, slice], grid: Grid) -> Float32Array:
     for w, spacing in zip(window, grid.spacing_mm, strict=True):
         n = w.stop - w.start
         depth = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) * spacing
-        ramps.append(np.clip(depth / _FADE_MM, 0.0, 1.0).astype(np.float32))
+        ramps.append(np.clip(depth / FADE_MM, 0.0, 1.0).astype(np.float32))
     return ramps[0][:, None, None] * ramps[1][None, :, None] * ramps[2][None, None, :]
 
 
 def _lattice(grid: Grid) -> tuple[Grid, tuple[int, int, int], tuple[int, int, int]]:
     """Lattice to paint on, the shape to stretch its averages to, and the factors to average by."""
-    factors = _factors(grid, _SUB_MM)
+    factors = _factors(grid, SUB_MM)
     counts = [
-        n * f if f > 1 else min(n, int(np.ceil((n - 1) * s / _LATTICE_MM)) + 1)
+        n * f if f > 1 else min(n, int(np.ceil((n - 1) * s / LATTICE_MM)) + 1)
         for n, s, f in zip(grid.shape, grid.spacing_mm, factors, strict=True)
     ]
     step = np.array(

@@ -103,6 +103,31 @@ _ASSUMED: Mapping[Tissue, tuple[float, float]] = {
     Tissue.AIR: (0.0, 0.0),
 }
 
+#: Levels that follow another: of cortex or caudate this many times, and between white matter (0) and fluid (1).
+_DERIVED: Mapping[Tissue, tuple[float, float]] = {
+    Tissue.LIMBIC: (0.92, 1.05),
+    Tissue.CEREBELLUM: (0.85, 1.0),
+    Tissue.ACCUMBENS: (0.95, 1.05),
+    # Sulci hold vessels and trabeculae beside fluid, and flow dephases there.
+    Tissue.SULCUS: (0.55, 0.9),
+    Tissue.PLEXUS: (0.3, 0.8),
+    Tissue.WHITE_LESION: (0.3, 0.6),
+}
+
+#: Standard deviation of the logarithm of a measured level.
+LEVEL_SIGMA = 0.05
+
+#: Factor on the texture of a scan: low and high end.
+TEXTURE_SCALE = (0.7, 1.4)
+
+#: Gaussians in mm along i, j and k, and shares, of mottle and of streaks.
+TEXTURE_MIX = (((0.5, 0.5, 0.5), 0.7), ((0.5, 0.5, 1.8), 0.5))
+
+#: Scale in mm and share of the shading within a tissue; scale in mm of the bias field.
+SHADING_MM = 8.0
+SHADING_SHARE = 0.5
+BIAS_MM = 70.0
+
 #: Standard deviation of the texture, relative to white matter.
 _TEXTURE: Mapping[Tissue, float] = {
     Tissue.AIR: 0.0,
@@ -181,6 +206,16 @@ class Scanner:
     bias: float
 
 
+@dataclass(frozen=True)
+class ScannerRanges:
+    """Uniform distributions, low and high, that `draw_scanner` draws a `Scanner` from."""
+
+    psf_inplane_mm: tuple[float, float] = (0.25, 0.4)
+    psf_through_mm: tuple[float, float] = (0.4, 0.7)
+    noise_sigma: tuple[float, float] = (0.02, 0.06)
+    bias: tuple[float, float] = (0.05, 0.2)
+
+
 def tissue_of(labels: Int16Array) -> Int16Array:
     """``Tissue`` numbers of FreeSurfer labels, same shape; unknown ones below 100 are white matter, above soft."""
     table = np.full(int(labels.max(initial=0)) + 1, Tissue.WHITE, dtype=np.int16)
@@ -200,6 +235,14 @@ def contrast_settings() -> dict[str, object]:
         "assumed": {tissue.name: list(ends) for tissue, ends in _ASSUMED.items()},
         "texture": {tissue.name: value for tissue, value in _TEXTURE.items()},
         "texture_elsewhere": _TEXTURE_ELSEWHERE,
+        "level_sigma": LEVEL_SIGMA,
+        "texture_scale": list(TEXTURE_SCALE),
+        "texture_mix": [[list(sigma_mm), share] for sigma_mm, share in TEXTURE_MIX],
+        "shading": [SHADING_MM, SHADING_SHARE],
+        "bias_mm": BIAS_MM,
+        "shading_tissues": [tissue.name for tissue in _SHADING],
+        "labels": {tissue.name: list(numbers) for tissue, numbers in _LABELS.items()},
+        "derived": {tissue.name: list(ends) for tissue, ends in _DERIVED.items()},
     }
 
 
@@ -208,30 +251,29 @@ def draw_tissue(rng: np.random.Generator) -> TissueModel:
     mix = rng.dirichlet((1.0, 1.0, 1.0))
     level = np.zeros(len(Tissue), dtype=np.float32)
     for tissue, row in _MEASURED.items():
-        level[tissue] = float(mix @ np.asarray(row)) * np.exp(rng.normal(0.0, 0.05))
+        level[tissue] = float(mix @ np.asarray(row)) * np.exp(rng.normal(0.0, LEVEL_SIGMA))
     for tissue, (low, high) in _ASSUMED.items():
         level[tissue] = rng.uniform(low, high)
-    level[Tissue.LIMBIC] = level[Tissue.CORTEX] * rng.uniform(0.92, 1.05)
-    level[Tissue.CEREBELLUM] = level[Tissue.CORTEX] * rng.uniform(0.85, 1.0)
-    level[Tissue.ACCUMBENS] = level[Tissue.CAUDATE] * rng.uniform(0.95, 1.05)
+    for tissue, like in ((Tissue.LIMBIC, Tissue.CORTEX), (Tissue.CEREBELLUM, Tissue.CORTEX),
+                         (Tissue.ACCUMBENS, Tissue.CAUDATE)):  # fmt: skip
+        level[tissue] = level[like] * rng.uniform(*_DERIVED[tissue])
     fluid = level[Tissue.VENTRICLE]
-    # Sulci hold vessels and trabeculae beside fluid, and flow dephases there.
-    level[Tissue.SULCUS] = 1.0 + (fluid - 1.0) * rng.uniform(0.55, 0.9)
-    level[Tissue.PLEXUS] = 1.0 + (fluid - 1.0) * rng.uniform(0.3, 0.8)
-    level[Tissue.WHITE_LESION] = 1.0 + (fluid - 1.0) * rng.uniform(0.3, 0.6)
+    for tissue in (Tissue.SULCUS, Tissue.PLEXUS, Tissue.WHITE_LESION):
+        level[tissue] = 1.0 + (fluid - 1.0) * rng.uniform(*_DERIVED[tissue])
     texture = np.full(len(Tissue), _TEXTURE_ELSEWHERE, dtype=np.float32)
     for tissue, deviation in _TEXTURE.items():
         texture[tissue] = deviation
-    return TissueModel(level, texture * np.float32(rng.uniform(0.7, 1.4)))
+    return TissueModel(level, texture * np.float32(rng.uniform(*TEXTURE_SCALE)))
 
 
 def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Draw blur, noise and bias field strength of one acquisition."""
-    inplane = float(rng.uniform(0.25, 0.4))
+    ranges = ScannerRanges()
+    inplane = float(rng.uniform(*ranges.psf_inplane_mm))
     return Scanner(
-        psf_sigma_mm=(inplane, inplane, float(rng.uniform(0.4, 0.7))),
-        noise_sigma=float(rng.uniform(0.02, 0.06)),
-        bias=float(rng.uniform(0.05, 0.2)),
+        psf_sigma_mm=(inplane, inplane, float(rng.uniform(*ranges.psf_through_mm))),
+        noise_sigma=float(rng.uniform(*ranges.noise_sigma)),
+        bias=float(rng.uniform(*ranges.bias)),
     )
 
 
@@ -266,15 +308,16 @@ def texture_field(rng: np.random.Generator, grid: Grid) -> Float32Array:
 
     The streaks stand for fibres and small vessels, which run up through the basal ganglia as lesions do.
     """
-    field = _correlated(rng, grid, (0.5, 0.5, 0.5)) * np.float32(0.7)
-    field += _correlated(rng, grid, (0.5, 0.5, 1.8)) * np.float32(0.5)
-    field += smooth_field(rng, grid, 8.0) * np.float32(0.5)
+    field = np.zeros(grid.shape, dtype=np.float32)
+    for sigma_mm, share in TEXTURE_MIX:
+        field += _correlated(rng, grid, sigma_mm) * np.float32(share)
+    field += smooth_field(rng, grid, SHADING_MM) * np.float32(SHADING_SHARE)
     return field
 
 
 def bias_field(rng: np.random.Generator, grid: Grid, strength: float) -> Float32Array:
     """Smooth multiplicative field within ``1 ± strength``."""
-    field = smooth_field(rng, grid, 70.0)
+    field = smooth_field(rng, grid, BIAS_MM)
     peak = max(float(np.abs(field).max()), 1e-6)
     field *= np.float32(strength / peak)
     field += np.float32(1.0)

@@ -122,13 +122,6 @@ def inverse_of(matrix: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
-def identity_warp(anatomy: Anatomy) -> Warp:
-    """The anatomy as it is, turned upright."""
-    affine = anatomy.anatomy_from_upright
-    lattice = _lattice(anatomy.grid, inverse_of(affine), 60.0)
-    return Warp(affine, lattice, np.zeros((*lattice.shape, 3), dtype=np.float32))
-
-
 def sample(
     volumes: Sequence[npt.NDArray[np.number[Any]]], source: Grid, warp: Warp, target: Placed
 ) -> list[npt.NDArray[np.number[Any]]]:

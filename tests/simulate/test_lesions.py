@@ -12,9 +12,11 @@ from epvs_cohort.simulate.lesions import (
     LesionSpec,
     NegativeBinomial,
     Placement,
+    Slab,
     crossing_mm,
     draw_lesions,
     fluid_fraction,
+    slab_of,
 )
 
 UP = (0.0, 0.0, 1.0)
@@ -103,11 +105,42 @@ def test_same_state_same_lesions() -> None:
     assert first == second
 
 
+def level(z: float, half_mm: float = 0.4) -> Slab:
+    return Slab(np.array([5.0, 5.0, z]), np.array([0.0, 0.0, 1.0]), half_mm)
+
+
 def test_crossing_of_the_slice() -> None:
-    normal = np.array([0.0, 0.0, 1.0])
-    assert crossing_mm(ROD, np.array([5.0, 5.0, 2.0]), normal) == pytest.approx([0.3, -0.2, 2.0])
-    assert crossing_mm(ROD, np.array([0.0, 0.0, 3.39]), normal) == pytest.approx([0.3, -0.2, 3.39])
-    assert crossing_mm(ROD, np.array([0.0, 0.0, 3.41]), normal) is None
+    # The axis runs from z = -1.8 to 2.6, the capsule to 3.4.
+    assert crossing_mm(ROD, level(2.0)) == pytest.approx([0.3, -0.2, 2.0])
+    # Half of the slab lies beyond the end of the axis: 2.4 to 2.6.
+    assert crossing_mm(ROD, level(2.8)) == pytest.approx([0.3, -0.2, 2.5])
+    # Only the round end reaches in, from 3.3 to 3.4.
+    assert crossing_mm(ROD, level(3.7)) == pytest.approx([0.3, -0.2, 3.35])
+    assert crossing_mm(ROD, level(-2.9)) == pytest.approx([0.3, -0.2, -2.55])
+    assert crossing_mm(ROD, level(3.79)) is not None
+    assert crossing_mm(ROD, level(3.81)) is None
+    assert crossing_mm(ROD, level(0.4, half_mm=9.0)) == pytest.approx(ROD.center_mm)
+
+
+def test_a_level_rod_and_a_tilted_one() -> None:
+    across = replace(ROD, direction=(1.0, 0.0, 0.0))
+    assert crossing_mm(across, level(0.4)) == pytest.approx(across.center_mm)
+    # From the face at 1.1 down to the top of the capsule at 1.2.
+    assert crossing_mm(across, level(1.5)) == pytest.approx([0.3, -0.2, 1.15])
+    tilted = replace(ROD, direction=(0.6, 0.0, 0.8))
+    found = crossing_mm(tilted, level(1.2))
+    assert found == pytest.approx([0.9, -0.2, 1.2])
+
+
+def test_the_slab_of_a_slice_is_what_rounds_to_it() -> None:
+    turned = rigid_about((0.0, 0.0, 0.0), (0.2, -0.1, 0.3), (1.0, 2.0, 3.0)) @ np.diag([0.5, -0.5, 0.8, 1.0])
+    slab = slab_of(Grid((40, 40, 40), turned), 2, 11)
+    assert slab.half_mm == pytest.approx(0.4)
+    voxels = np.random.default_rng(0).uniform(0, 39, (500, 3))
+    voxels[:, 2] = np.linspace(9.0, 13.0, 500)
+    points = voxels @ turned[:3, :3].T + turned[:3, 3]
+    within = np.abs((points - slab.point_mm) @ slab.normal) < slab.half_mm
+    np.testing.assert_array_equal(within, np.rint(voxels[:, 2]) == 11)
 
 
 def test_a_moved_lesion_looks_the_same_in_the_moved_grid() -> None:
