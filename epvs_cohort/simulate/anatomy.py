@@ -38,6 +38,17 @@ LANDMARK_LABELS = (10, 49, 11, 50, 12, 51, 13, 52, 26, 58, 17, 53, 18, 54)
 #: FreeSurfer numbers inside the skull; anything else is head.
 INTRACRANIAL_MAX = 99
 
+#: First and last number of parcels, and the whole they are part of: corpus callosum, cortex of aparc+aseg
+#: (Desikan-Killiany) and aparc.a2009s+aseg (Destrieux), white matter of wmparc. Read as numbers above
+#: ``INTRACRANIAL_MAX``, they would be head.
+PARCELS = (
+    (251, 255, 2), (1000, 1035, 3), (2000, 2035, 42), (11100, 11175, 3), (12100, 12175, 42),
+    (3000, 3035, 2), (4000, 4035, 41), (5001, 5001, 2), (5002, 5002, 41),
+)  # fmt: skip
+
+#: Names of label maps end in one of these.
+SUFFIXES = (".nii.gz", ".nii", ".mgz")
+
 #: Our own number for the white matter of the internal and external capsules.
 CAPSULE = 300
 DEEP_NUCLEI = (10, 49, 11, 50, 12, 51, 13, 52)
@@ -157,25 +168,6 @@ def with_capsules(block: LabelBlock) -> LabelBlock:
     return LabelBlock(labels, block.grid)
 
 
-def class_probabilities(
-    labels: Int16Array, sigma_voxels: tuple[float, float, float]
-) -> dict[int, Float32Array]:
-    """Smoothed one-hot maps of each label present; they sum to 1 in every voxel.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (I, J, K), int16
-    sigma_voxels : tuple of float
-        Gaussian along each axis.
-    """
-    return {
-        int(label): ndimage.gaussian_filter(
-            (labels == label).astype(np.float32), sigma_voxels, mode="nearest"
-        )
-        for label in np.unique(labels)
-    }
-
-
 def super_resolve(block: LabelBlock, factors: tuple[int, int, int]) -> LabelBlock:
     """Most probable label at ``factors`` times the resolution, probabilities interpolated linearly."""
     spacing = np.asarray(block.grid.spacing_mm)
@@ -225,7 +217,7 @@ def anatomy_files(folder: Path) -> list[Path]:
     ConfigError
         The folder is missing or holds none.
     """
-    paths = [p for p in folder.glob("*") if p.name.endswith((".nii", ".nii.gz", ".mgz"))]
+    paths = [p for p in folder.glob("*") if p.name.endswith(SUFFIXES)]
     if not paths:
         raise ConfigError(f"{folder}: no label map found; expected *.nii.gz, *.nii or *.mgz")
     return sorted(paths, key=lambda path: path.name)
@@ -252,13 +244,28 @@ def load_anatomy(path: Path) -> Anatomy:
         raise ConfigError(f"{path}: not a readable label map: {error}") from error
     if labels.ndim != 3:
         raise ConfigError(f"{path}: a label map has 3 dimensions, found {labels.ndim}")
-    rounded = np.rint(labels).astype(np.int16)
+    if not (labels.min() >= 0 and labels.max() <= np.iinfo(np.int16).max):
+        raise ConfigError(
+            f"{path}: numbers from {labels.min()} to {labels.max()} found; FreeSurfer numbers from 0 to "
+            f"{np.iinfo(np.int16).max} are legal"
+        )
+    rounded = _without_parcels(np.rint(labels).astype(np.int16))
     missing = [label for label in LANDMARK_LABELS if not (rounded == label).any()]
     if missing:
         raise ConfigError(
             f"{path}: FreeSurfer labels {missing} are missing; all of {LANDMARK_LABELS} are needed"
         )
-    return _trimmed(path.name.split(".")[0], rounded, np.asarray(image.affine, dtype=np.float64))
+    return _trimmed(_stem(path), rounded, np.asarray(image.affine, dtype=np.float64))
+
+
+def _stem(path: Path) -> str:
+    return next(path.name.removesuffix(end) for end in (*SUFFIXES, "") if path.name.endswith(end))
+
+
+def _without_parcels(labels: Int16Array) -> Int16Array:
+    for first, last, whole in PARCELS:
+        labels[(labels >= first) & (labels <= last)] = whole
+    return labels
 
 
 def _trimmed(name: str, labels: Int16Array, affine: FloatArray) -> Anatomy:

@@ -21,6 +21,7 @@ from epvs_cohort.simulate.anatomy import REGION_NAMES
 from epvs_cohort.simulate.heads import Head
 
 SUFFIX = "PDw"
+SIMULATION_FILE = "simulation.json"
 STATEMENT = "Simulated by epvs-cohort simulate; not a scan of a person."
 
 POINT_COLUMNS = (
@@ -83,7 +84,7 @@ def write_tables(out: Path, truths: Sequence[ScanTruth], parameters: Mapping[str
     _write_table(out / "points.csv", POINT_COLUMNS, points, ",")
     _write_json(out / "dataset_description.json", _description("raw"))
     _write_json(out / "derivatives" / "truth" / "dataset_description.json", _description("derivative"))
-    _write_json(out / "simulation.json", {"statement": STATEMENT, **parameters})
+    _write_json(out / SIMULATION_FILE, {"statement": STATEMENT, **parameters})
 
 
 def _points(scan: str, head: Head) -> Iterable[dict[str, str | int | float]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,10 +17,17 @@ from typing import Literal
 import numpy as np
 
 from epvs_cohort import __version__
+from epvs_cohort.data.files import require_folder, sweep, temporary_beside
 from epvs_cohort.errors import UsageError
 from epvs_cohort.protocol import digest
-from epvs_cohort.simulate.anatomy import Anatomy, anatomy_files, bundled_anatomy, load_anatomy
-from epvs_cohort.simulate.bids import ScanTruth, write_scan, write_tables
+from epvs_cohort.simulate.anatomy import (
+    BUNDLED_ANATOMY,
+    Anatomy,
+    anatomy_files,
+    bundled_anatomy,
+    load_anatomy,
+)
+from epvs_cohort.simulate.bids import SIMULATION_FILE, ScanTruth, write_scan, write_tables
 from epvs_cohort.simulate.heads import (
     LATERAL_VENTRICLES,
     Acquisition,
@@ -27,12 +37,9 @@ from epvs_cohort.simulate.heads import (
     scan_person,
     ventricle_ml,
 )
-from epvs_cohort.simulate.lesions import DEFAULT_COUNT, LesionShape, NegativeBinomial
-from epvs_cohort.simulate.mimics import MimicRates
-from epvs_cohort.simulate.placement import placement_settings
+from epvs_cohort.simulate.lesions import DEFAULT_COUNT, NegativeBinomial
 from epvs_cohort.simulate.prepared import GROWTH
-from epvs_cohort.simulate.tissue import contrast_settings
-from epvs_cohort.simulate.warp import ShapeVariation
+from epvs_cohort.simulate.settings import file_hashes, image_settings
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +57,9 @@ _AGE = (68.0, 10.0, 45.0, 95.0)
 _COUNT_PER_YEAR = 0.025
 _GROWTH_PER_YEAR = 0.012
 _GROWTH_NOISE = 0.10
+_GROWTH_RANGE = (-0.2, 0.45)
+#: How far in rank the ventricles of a chosen anatomy are off those that go with the age.
+_ANATOMY_SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ def simulate_cohort(
     Parameters
     ----------
     out : Path
-        Created; must not hold anything.
+        Must not hold anything. It appears whole; in a folder that is there already, ``simulation.json`` appears
+        last.
     options : SimulateOptions
     on_scan : callable, optional
         Called with (done, asked for) after each scan.
@@ -114,34 +125,57 @@ def simulate_cohort(
     """
     _check(out, options)
     sizes = _ventricle_ranks(options)
-    out.mkdir(parents=True, exist_ok=True)
     logger.info("%s: simulating %d scans, seed %d", out, options.scans, options.seed)
     truths: list[ScanTruth] = []
-    for truth in _all_scans(out, options, sizes):
-        truths.append(truth)
-        if on_scan is not None:
-            on_scan(len(truths), options.scans)
-    write_tables(out, truths, parameters(options))
+    with _whole_folder(out.resolve()) as folder:
+        for truth in _all_scans(folder, options, sizes):
+            truths.append(truth)
+            if on_scan is not None:
+                on_scan(len(truths), options.scans)
+        write_tables(folder, truths, parameters(options))
+
+
+@contextlib.contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder; when the block ends well, ``out`` holds what was written there.
+
+    Where ``out`` is there already, it may be a mount, or in a folder that cannot be written, so it is not
+    replaced: what was written is moved into it, the description of the whole last.
+    """
+    is_new = not out.exists()
+    stage = temporary_beside(out if is_new else out / out.name)
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+        if is_new:
+            os.replace(stage, out)
+            return
+        for entry in sorted(stage.iterdir(), key=lambda path: (path.name == SIMULATION_FILE, path.name)):
+            os.replace(entry, out / entry.name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def parameters(options: SimulateOptions) -> dict[str, object]:
-    """Every setting that the images depend on, and its hash, for ``simulation.json``."""
+    """Settings that the images depend on, and their hash, for ``simulation.json``.
+
+    Label maps are named by their SHA-256; what is no named setting is of ``program_version``.
+    """
     settings: dict[str, object] = {
         "kind": options.kind,
         "voxel_mm": list(options.voxel_mm),
         "with_lesions": options.with_lesions,
-        "anatomies": [p.name for p in _paths(options.anatomies)] or ["bundled"],
-        "count": asdict(DEFAULT_COUNT),
-        "lesion_shape": asdict(LesionShape()),
-        "placement": placement_settings(),
-        "contrast": contrast_settings(),
-        "mimics": asdict(MimicRates()),
-        "head_shape": asdict(ShapeVariation()),
+        "anatomies": file_hashes(_paths(options.anatomies) or [BUNDLED_ANATOMY]),
         "acquisition": asdict(Acquisition(voxel_mm=options.voxel_mm)),
         "age": list(_AGE),
         "count_per_year": _COUNT_PER_YEAR,
         "growth_per_year": _GROWTH_PER_YEAR,
+        "growth_noise": _GROWTH_NOISE,
+        "growth_range": list(_GROWTH_RANGE),
+        "growth_of_training": list(GROWTH),
+        "anatomy_spread": _ANATOMY_SPREAD,
         "program_version": __version__,
+        **image_settings(),
     }
     return {
         "seed": options.seed,
@@ -166,11 +200,11 @@ def draw_facts(options: SimulateOptions, index: int, ventricle_ranks: tuple[floa
     ranks = np.asarray(ventricle_ranks)
     if options.kind == "evaluation":
         years = age - mean
-        growth = float(np.clip(rng.normal(_GROWTH_PER_YEAR * years, _GROWTH_NOISE), -0.2, 0.45))
+        growth = float(np.clip(rng.normal(_GROWTH_PER_YEAR * years, _GROWTH_NOISE), *_GROWTH_RANGE))
         expected = NegativeBinomial(
             DEFAULT_COUNT.mean * np.exp(_COUNT_PER_YEAR * years), DEFAULT_COUNT.dispersion
         )
-        weights = np.exp(-0.5 * ((ranks - (age - low) / (high - low)) / 0.3) ** 2)
+        weights = np.exp(-0.5 * ((ranks - (age - low) / (high - low)) / _ANATOMY_SPREAD) ** 2)
     else:
         growth = float(rng.uniform(*GROWTH))
         expected = DEFAULT_COUNT
@@ -243,5 +277,10 @@ def _check(out: Path, options: SimulateOptions) -> None:
     low, high = VOXEL_RANGE_MM
     if not all(low <= edge <= high for edge in options.voxel_mm):
         raise UsageError(f"voxel {options.voxel_mm} mm: edges of {low} to {high} mm are legal")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: a new or empty folder is needed, found something in it")
+    require_folder(out)
+    sweep(out)
+    if out.exists() and (found := sorted(path.name for path in out.iterdir())):
+        raise UsageError(
+            f"{out}: a new or empty folder is needed, found something in it: {found[0]}",
+            hint="name another folder, or remove this one",
+        )

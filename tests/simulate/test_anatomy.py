@@ -15,20 +15,12 @@ from epvs_cohort.simulate.anatomy import (
     REGION_OF_LABEL,
     LabelBlock,
     bundled_anatomy,
-    class_probabilities,
     load_anatomies,
     load_anatomy,
     regions_of,
     super_resolve,
     with_capsules,
 )
-
-
-def test_probabilities_sum_to_one() -> None:
-    labels = np.random.default_rng(0).integers(0, 5, (12, 11, 10)).astype(np.int16)
-    maps = class_probabilities(labels, (0.7, 0.7, 0.7))
-    assert set(maps) == {0, 1, 2, 3, 4}
-    np.testing.assert_allclose(np.sum(list(maps.values()), axis=0), 1.0, atol=1e-5)
 
 
 def test_super_resolution_keeps_place_and_volume_and_rounds_corners() -> None:
@@ -91,6 +83,23 @@ def test_unusable_folders_and_maps_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.nii.gz").write_text("no image")
     with pytest.raises(ConfigError, match=r"text\.nii\.gz"):
         load_anatomy(tmp_path / "text.nii.gz")
+
+
+def test_parcels_become_what_they_are_part_of(tmp_path: Path) -> None:
+    anatomy = bundled_anatomy()
+    labels = anatomy.labels.astype(np.int32)
+    at = [tuple(voxel) for voxel in np.argwhere(labels == 2)[:6]]
+    for voxel, number in zip(at, (1001, 2035, 253, 11150, 4010, 206), strict=True):
+        labels[voxel] = number
+    nib.save(nib.Nifti1Image(labels, anatomy.grid.affine), tmp_path / "sub.1.nii.gz")
+    loaded = load_anatomy(tmp_path / "sub.1.nii.gz")
+    assert loaded.name == "sub.1"
+    assert loaded.grid.shape == anatomy.grid.shape
+    assert [int(loaded.labels[voxel]) for voxel in at] == [3, 42, 2, 3, 41, 206]
+    labels[0, 0, 0] = 70_000
+    nib.save(nib.Nifti1Image(labels, anatomy.grid.affine), tmp_path / "wide.nii")
+    with pytest.raises(ConfigError, match=r"wide\.nii.*70000"):
+        load_anatomy(tmp_path / "wide.nii")
 
 
 def test_regions_of_labels() -> None:

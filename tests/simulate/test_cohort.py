@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 
 from epvs_cohort.cli.simulate import simulate
 from epvs_cohort.errors import ConfigError, UsageError
-from epvs_cohort.simulate.cohort import SimulateOptions, draw_facts, simulate_cohort
+from epvs_cohort.simulate import cohort as cohort_module
+from epvs_cohort.simulate import prepared, render, tissue
+from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
+from epvs_cohort.simulate.cohort import SimulateOptions, draw_facts, parameters, simulate_cohort
 
 OPTIONS = SimulateOptions(scans=2, seed=11, voxel_mm=(3.0, 3.0, 3.0))
 
@@ -111,8 +114,52 @@ def test_bad_options_are_named(tmp_path: Path, cohort: Path) -> None:
         simulate_cohort(tmp_path / "a", replace(OPTIONS, voxel_mm=(0.1, 1.0, 1.0)))
     with pytest.raises(UsageError, match="found something"):
         simulate_cohort(cohort, OPTIONS)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="not a folder"):
+        simulate_cohort(tmp_path / "file", OPTIONS)
     with pytest.raises(ConfigError, match="no label map"):
         simulate_cohort(tmp_path / "a", replace(OPTIONS, anatomies=tmp_path))
+
+
+def test_a_run_that_stops_leaves_nothing(tmp_path: Path) -> None:
+    def stop(done: int, asked: int) -> None:
+        raise KeyboardInterrupt
+
+    for out in (tmp_path / "new", tmp_path / "there"):
+        if out.name == "there":
+            out.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            simulate_cohort(out, replace(OPTIONS, scans=1, voxel_mm=(4.0, 4.0, 4.0)), stop)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_folder_that_is_there_is_filled(cohort: Path, tmp_path: Path) -> None:
+    simulate_cohort(tmp_path, replace(OPTIONS, scans=1))
+    assert hashes(tmp_path, "sub-0001*").items() <= hashes(cohort, "sub-0001*").items()
+    assert (tmp_path / "simulation.json").is_file()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_settings_follow_what_images_depend_on(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = json.loads((cohort / "simulation.json").read_text())
+    assert written == json.loads(json.dumps({"statement": written["statement"], **parameters(OPTIONS)}))
+    digest = hashlib.sha256(BUNDLED_ANATOMY.read_bytes()).hexdigest()
+    assert written["settings"]["anatomies"] == {BUNDLED_ANATOMY.name: digest}
+    for module, name, value in (
+        (prepared, "DETAIL_BLUR", 0.9), (render, "FADE_MM", 6.0), (cohort_module, "GROWTH", (-0.1, 0.1)),
+        (cohort_module, "_GROWTH_NOISE", 0.2), (tissue, "BIAS_MM", 50.0),
+    ):  # fmt: skip
+        with monkeypatch.context() as changed:
+            changed.setattr(module, name, value)
+            assert parameters(OPTIONS)["settings_id"] != written["settings_id"], name
+    for text in ("one", "other"):
+        (tmp_path / "a.nii.gz").write_text(text)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        settings = parameters(replace(OPTIONS, anatomies=tmp_path))["settings"]
+        assert isinstance(settings, dict)
+        assert settings["anatomies"] == {"a.nii.gz": digest}
 
 
 def test_the_command(tmp_path: Path) -> None:
