@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epvs_cohort.model.bundle import Bundle, ModelCard, Requirements, save_bundle
+from epvs_cohort.model.bundle import CARD_FILE, Bundle, ModelCard, Requirements, save_bundle
 from epvs_cohort.model.network import GpUnet, fold_batch_norm
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.simulate.windows import LabelledVolume
@@ -34,14 +34,14 @@ class Provenance:
     ----------
     trained_on, supervision, validated_on : str
         In words, for the card.
-    minutes : float
-        Time spent in training steps.
+    run_words : str
+        Time, steps and machine of the run, for the words beside the card.
     """
 
     trained_on: str
     supervision: str
     validated_on: str
-    minutes: float
+    run_words: str
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ def export_bundle(
 
 
 def write_bundle(folder: Path, exported: tuple[ModelCard, GpUnet, str]) -> Bundle:
-    """Write what `export_bundle` made."""
+    """Write what `export_bundle` made; the card of an earlier export goes first, so that it names no other weights."""
     card, network, words = exported
+    (folder / CARD_FILE).unlink(missing_ok=True)
     return save_bundle(folder, card, network, words)
 
 
@@ -141,7 +142,7 @@ located on. **Trained on simulated scans; no figure below is an accuracy on real
   {card.architecture.pool_within}, {card.architecture.last_layer} last layer; batch norm folded into the convolutions.
 * **Trained on:** {card.trained_on}
 * **Supervision:** {card.supervision}
-* **Training time:** {provenance.minutes:.0f} minutes.
+* **Run:** {provenance.run_words}
 * **Needs:** prepared volumes of {" × ".join(str(n) for n in card.requires.grid.shape)} voxels at
   {" × ".join(str(s) for s in card.requires.grid.spacing_mm)} mm; mask dilated by {card.requires.dilate_mm} mm and
   smoothed by {card.requires.smooth_sigma_voxels} voxels; highest {100 * card.requires.trim.fraction:g} % of the

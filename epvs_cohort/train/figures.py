@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from epvs_cohort.errors import ConfigError
 from epvs_cohort.geometry import FloatArray
 
 #: "Within 3 voxels" of the prepared grid (paper, Sec. 3).
@@ -42,6 +43,11 @@ class CountFigures:
 def count_figures(truth: npt.ArrayLike, estimate: npt.ArrayLike) -> CountFigures:
     """Compare counts of at least two scans.
 
+    Raises
+    ------
+    ConfigError
+        There are fewer.
+
     >>> figures = count_figures([1, 2, 3, 6], [1, 2, 3, 6])
     >>> round(figures.icc, 6), round(figures.r, 6), figures.mae
     (1.0, 1.0, 0.0)
@@ -49,6 +55,8 @@ def count_figures(truth: npt.ArrayLike, estimate: npt.ArrayLike) -> CountFigures
     0.903
     """
     x, y = np.asarray(truth, dtype=np.float64), np.asarray(estimate, dtype=np.float64)
+    if x.size < 2:
+        raise ConfigError(f"figures on counts: {x.size} scans found, at least 2 are needed")
     spread = float(x.std()) * float(y.std())
     covariance = float(np.mean((x - x.mean()) * (y - y.mean())))
     error = y - x

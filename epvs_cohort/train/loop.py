@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,11 +19,10 @@ from epvs_cohort.model.network import GpUnet
 from epvs_cohort.model.predict import Device, bfloat16_is_fast
 from epvs_cohort.protocol import digest
 from epvs_cohort.simulate.windows import WindowBatch
+from epvs_cohort.train.checkpoint import read_checkpoint, require_none, write_checkpoint
 from epvs_cohort.train.recipe import Recipe, StageSettings
 
 _log = logging.getLogger(__name__)
-
-CHECKPOINT_FILE = "checkpoint.pt"
 
 #: Steps that the log's loss and correlation are of.
 RECENT_STEPS = 50
@@ -52,7 +50,23 @@ Judge = Callable[[GpUnet, float], str]
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how long a recipe is run."""
+    """Where and how long a recipe is run.
+
+    Attributes
+    ----------
+    out : Path
+        Folder of the checkpoint.
+    seed : int
+    max_minutes : float or None
+        Time for steps, shared out among the stages by their work; None is the recipe's steps.
+    checkpoint_minutes : float
+        Time between checkpoints.
+    device : str
+    resume : bool
+        Go on from the checkpoint in ``out``; without it there must be none.
+    inputs_id : str
+        Hash of what batches are made of besides recipe and seed: protocol and anatomies.
+    """
 
     out: Path
     seed: int = 1
@@ -60,6 +74,7 @@ class RunSettings:
     checkpoint_minutes: float = 4.0
     device: Device = "cpu"
     resume: bool = False
+    inputs_id: str = ""
 
 
 @dataclass
@@ -147,16 +162,37 @@ def train(recipe: Recipe, source: Source, run: RunSettings, judge: Judge | None 
     Raises
     ------
     ConfigError
-        ``resume`` finds no checkpoint, or one of another recipe or seed.
+        ``resume`` finds no checkpoint, or one of another recipe, seed or inputs; or loss or gradients stop being
+        finite.
+    UsageError
+        There is a checkpoint, and ``resume`` is not asked for.
     """
+    check_start(recipe, run)
     run.out.mkdir(parents=True, exist_ok=True)
     return _Trainer(recipe, source, run, judge).train()
+
+
+def check_start(recipe: Recipe, run: RunSettings) -> None:
+    """Check that a run may begin, or go on, in its folder; nothing is written or drawn.
+
+    Raises
+    ------
+    ConfigError, UsageError
+        As `train` does.
+    """
+    if run.resume:
+        read_checkpoint(run.out, _identity(recipe, run), torch.device("cpu"))
+    else:
+        require_none(run.out)
+
+
+def _identity(recipe: Recipe, run: RunSettings) -> str:
+    return digest({"recipe": recipe.model_dump(mode="json"), "seed": run.seed, "inputs": run.inputs_id})
 
 
 class _Trainer:
     def __init__(self, recipe: Recipe, source: Source, run: RunSettings, judge: Judge | None) -> None:
         self._recipe, self._source, self._run, self._judge = recipe, source, run, judge
-        self._identity = digest({"recipe": recipe.model_dump(mode="json"), "seed": run.seed})
         self._device = torch.device(run.device)
         self._half = bfloat16_is_fast(run.device)
         self._network = new_network(recipe, run.seed).to(self._device)
@@ -236,7 +272,14 @@ class _Trainer:
         loss = torch.mean((estimate - counts) ** 2)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.gradient_norm)
+        # Before the step: weights, and with them any later checkpoint, stay finite.
+        if not math.isfinite(found := float(loss.detach())) or not math.isfinite(float(norm)):
+            raise ConfigError(
+                f"recipe {self._recipe.name!r}, stage {self._progress.stage}, step {self._progress.step}: the loss is "
+                f"{found} and the norm of its gradient {float(norm)}; both must be finite",
+                hint="lower the learning rate of the stage",
+            )
         self._optimizer.step()
         self._recent.append((estimate.detach().cpu(), counts.cpu()))
 
@@ -288,26 +331,15 @@ class _Trainer:
 
     def _save(self) -> None:
         state = {
-            "identity": self._identity,
             "network": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "unit": self._unit,
             "progress": asdict(self._progress),
         }
-        path = self._run.out / CHECKPOINT_FILE
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        write_checkpoint(self._run.out, _identity(self._recipe, self._run), state)
 
     def _load(self) -> None:
-        path = self._run.out / CHECKPOINT_FILE
-        if not path.is_file():
-            raise ConfigError(f"{path}: no checkpoint to resume from", hint="start without --resume")
-        state = torch.load(path, map_location=self._device, weights_only=True)
-        if state["identity"] != self._identity:
-            raise ConfigError(
-                f"{path}: the checkpoint is of another recipe or seed", hint="use another --out"
-            )
+        state = read_checkpoint(self._run.out, _identity(self._recipe, self._run), self._device)
         self._progress = Progress(**state["progress"])
         self._unit = float(state["unit"])
         self._network.load_state_dict(state["network"])

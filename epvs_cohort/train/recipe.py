@@ -57,7 +57,7 @@ class Recipe(Settings):
     canvases: Annotated[int, Field(ge=1, le=100_000)] = 100
     #: Whole simulated volumes that weight |w| is scaled on, and that figures are reported on.
     calibration_volumes: Annotated[int, Field(ge=0, le=10_000)] = 24
-    validation_volumes: Annotated[int, Field(ge=1, le=10_000)] = 24
+    validation_volumes: Annotated[int, Field(ge=2, le=10_000)] = 24
     #: Files of the folder of anatomies, in order of name, that train and validate; the rest is never read.
     training_anatomies: Annotated[int, Field(ge=1)] = 9
     validation_anatomies: Annotated[int, Field(ge=1)] = 2

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from epvs_cohort import __version__
+from epvs_cohort.data.files import require_folder, sweep, write_whole
+from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.model.bundle import Bundle
 from epvs_cohort.model.network import GpUnet
-from epvs_cohort.protocol import Protocol, load_protocol
-from epvs_cohort.simulate.windows import LabelledVolume, Scene, WindowBatch, WindowSettings, draw_windows
+from epvs_cohort.protocol import Protocol, digest, load_protocol
+from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
+from epvs_cohort.simulate.settings import file_hashes
+from epvs_cohort.simulate.windows import (
+    TRUE_OUTLINE_SHARE,
+    LabelledVolume,
+    Scene,
+    WindowBatch,
+    WindowSettings,
+    draw_windows,
+)
+from epvs_cohort.train.checkpoint import CHECKPOINT_FILE
 from epvs_cohort.train.export import HeldOut, Provenance, draft_bundle, export_bundle, write_bundle
-from epvs_cohort.train.loop import Judge, Progress, RunSettings, Source, train
+from epvs_cohort.train.loop import Judge, Progress, RunSettings, Source, check_start, train
 from epvs_cohort.train.recipe import Recipe
 from epvs_cohort.train.scenes import (
     CALIBRATION,
@@ -66,23 +80,103 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
     Raises
     ------
     ConfigError
-        Too few anatomies, or nothing to resume from.
+        The recipe and its protocol do not go together, there are too few anatomies, nothing to resume from or a
+        checkpoint of other inputs, or the loss stops being finite.
+    UsageError
+        The folder holds something, and it is not a run to resume.
     """
-    run = settings.run
     torch.set_num_threads(settings.threads)
     protocol = load_protocol(recipe.protocol)
+    check_recipe(recipe, protocol)
     split = split_anatomies(settings.anatomies, recipe)
+    training, validation = file_hashes(_files(split.training)), file_hashes(_files(split.validation))
+    if settings.anatomies is not None:
+        _check_apart(settings.anatomies, training, validation)
+    inputs = {
+        "protocol": digest(protocol.model_dump(mode="json")),
+        "training": training,
+        "validation": validation,
+    }
+    run = replace(settings.run, inputs_id=digest(inputs))
+    _check_folder(run.out)
+    check_start(recipe, run)
     run.out.mkdir(parents=True, exist_ok=True)
-    (run.out / RECIPE_FILE).write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    record = {"recipe": recipe.model_dump(mode="json"), "inputs": inputs, "run": _run_facts(settings)}
+    _write_record(run.out, record)
     scenes = draw_scenes(
         orders(split.training, recipe.canvases, (run.seed, TRAINING), protocol), settings.n_procs
     )
     held_out = _held_out(recipe, split, protocol, settings)
     judge = _judge_of(recipe, protocol, held_out.validation[:JUDGED_VOLUMES])
     trained = train(recipe, window_source(recipe, scenes, run.seed), run, judge)
-    provenance = _provenance(recipe, split, run.seed, trained.progress)
+    done = {"steps": trained.progress.steps, "minutes": round(trained.progress.seconds / 60.0, 2)}
+    _write_record(run.out, {**record, "done": done})
+    provenance = _provenance(recipe, split, settings, trained.progress)
     exported = export_bundle(trained, recipe, protocol, held_out, provenance)
     return write_bundle(run.out, exported)
+
+
+def check_recipe(recipe: Recipe, protocol: Protocol) -> None:
+    """Check that a recipe can be trained under its protocol.
+
+    Raises
+    ------
+    ConfigError
+        The protocol counts another thing than windows of the region show, or a window is larger than its grid.
+    """
+    if protocol.count_target != "roi":
+        raise ConfigError(
+            f"recipe {recipe.name!r}: protocol {protocol.name!r} has the count_target "
+            f"{protocol.count_target!r}; windows show lesions of the region, so only 'roi' is legal"
+        )
+    for number, stage in enumerate(recipe.stages):
+        if any(side > n for side, n in zip(stage.window, protocol.grid.shape, strict=True)):
+            raise ConfigError(
+                f"recipe {recipe.name!r}, stage {number}: the window {stage.window} is larger than the grid "
+                f"{protocol.grid.shape} of protocol {protocol.name!r}"
+            )
+
+
+def _check_apart(folder: Path, training: Mapping[str, str], validation: Mapping[str, str]) -> None:
+    for name, found in validation.items():
+        twin = next((other for other, each in training.items() if each == found), None)
+        if twin is not None:
+            raise ConfigError(
+                f"{folder}: {name} is to validate and holds the same bytes as {twin}, which is to train; "
+                "validation needs other people"
+            )
+
+
+def _files(anatomies: Sequence[Path | None]) -> list[Path]:
+    return [BUNDLED_ANATOMY if path is None else path for path in anatomies]
+
+
+def _check_folder(out: Path) -> None:
+    """A new folder, one that a run was begun in, or one that a run ended in before its first checkpoint."""
+    require_folder(out)
+    sweep(out)
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    if CHECKPOINT_FILE not in found and (others := sorted(found - {RECIPE_FILE})):
+        raise UsageError(
+            f"{out}: a new or empty folder, or that of a run, is needed; found {others[0]}",
+            hint="name another --out",
+        )
+
+
+def _run_facts(settings: TrainingSettings) -> dict[str, object]:
+    run = settings.run
+    return {
+        "seed": run.seed,
+        "max_minutes": run.max_minutes,
+        "device": run.device,
+        "threads": settings.threads,
+        "resumed": run.resume,
+        "program_version": __version__,
+    }
+
+
+def _write_record(out: Path, record: Mapping[str, object]) -> None:
+    write_whole(out / RECIPE_FILE, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def window_source(recipe: Recipe, scenes: tuple[Scene, ...], seed: int) -> Source:
@@ -131,21 +225,29 @@ def _judge_of(recipe: Recipe, protocol: Protocol, volumes: Sequence[LabelledVolu
     return judge
 
 
-def _provenance(recipe: Recipe, split: AnatomySplit, seed: int, progress: Progress) -> Provenance:
+def _provenance(
+    recipe: Recipe, split: AnatomySplit, settings: TrainingSettings, progress: Progress
+) -> Provenance:
+    run = settings.run
     windows = sum(stage.batch * steps for stage, steps in zip(recipe.stages, progress.steps, strict=False))
     people = (
         f"{len(split.training)} people's label maps" if split.training[0] else "the one bundled label map"
     )
     apart = f"{len(split.validation)} other people's" if split.validation[0] else "the same bundled"
+    limit = "without a limit of time" if run.max_minutes is None else f"cut to {run.max_minutes:g} minutes"
     return Provenance(
         trained_on=(
             f"simulated scans only: {windows} windows of {recipe.canvases} lesion-free simulated heads, deformed "
-            f"from {people}, with lesions drawn afresh into each window (seed {seed})"
+            f"from {people}, with lesions drawn afresh into each window (seed {run.seed})"
         ),
         supervision="the number of lesions in each window; no position of any lesion was shown to the network",
         validated_on=(
             f"{recipe.validation_volumes} whole simulated volumes deformed from {apart} label maps, drawn like the "
-            "training scenes, with the errors of an atlas outline; true counts are those of the whole region"
+            f"training scenes: {1.0 - TRUE_OUTLINE_SHARE:.0%} of them, by chance, with the errors of an atlas "
+            "outline, the others with the true one; true counts are those of the whole region"
         ),
-        minutes=progress.seconds / 60.0,
+        run_words=(
+            f"{progress.seconds / 60.0:.0f} minutes of training steps, {limit}; steps of each stage "
+            f"{' + '.join(str(steps) for steps in progress.steps)}; {run.device}, threads {settings.threads}."
+        ),
     )

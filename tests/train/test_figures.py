@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from epvs_cohort.errors import ConfigError
 from epvs_cohort.train.figures import MatchFigures, count_figures, icc_agreement, match_points
 
 
@@ -25,6 +26,11 @@ def test_unrelated_counts_do_not_agree() -> None:
 def test_constant_counts_give_zeros_not_nan() -> None:
     figures = count_figures([3, 3, 3], [3, 3, 3])
     assert (figures.icc, figures.r, figures.slope, figures.mae) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_one_scan_has_no_figures() -> None:
+    with pytest.raises(ConfigError, match="1 scans found, at least 2"):
+        count_figures([3], [3])
 
 
 def test_each_lesion_is_matched_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from epvs_cohort.errors import ConfigError
+from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.simulate.windows import WindowBatch
-from epvs_cohort.train.loop import CHECKPOINT_FILE, RunSettings, Trained, new_network, recompute_norm, train
+from epvs_cohort.train.checkpoint import CHECKPOINT_FILE
+from epvs_cohort.train.loop import (
+    NORM_BATCHES,
+    UNIT_BATCHES,
+    RunSettings,
+    Trained,
+    new_network,
+    recompute_norm,
+    train,
+)
 from epvs_cohort.train.recipe import Recipe, StageSettings
 
 
@@ -59,7 +69,13 @@ def test_counts_of_dots_are_learned(tmp_path: Path) -> None:
     assert _error(Trained(new_network(recipe, 3), trained.unit, trained.progress)) > 1.0
 
 
-def test_a_resumed_run_gives_the_same_bits(tmp_path: Path) -> None:
+#: Batches that are drawn before the cut: in the first stage, and in the second, whose statistics are frozen.
+IN_FIRST = UNIT_BATCHES + 3
+IN_FROZEN = UNIT_BATCHES + 7 + NORM_BATCHES + 3
+
+
+@pytest.mark.parametrize(("drawn", "stage"), [(IN_FIRST, 0), (IN_FROZEN, 1)])
+def test_a_resumed_run_gives_the_same_bits(tmp_path: Path, drawn: int, stage: int) -> None:
     torch.set_num_threads(1)
     whole = _trained(tmp_path / "whole", _recipe(_stage(6), _stage(4, frozen_norm=True)))
 
@@ -68,15 +84,18 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path: Path) -> None:
     def cut_off(stage: int, step: int) -> WindowBatch:
         nonlocal calls
         calls += 1
-        if calls > 5:
+        if calls > drawn:
             raise KeyboardInterrupt
         return _dots(stage, step)
 
-    # Saved at each step; the interruption falls into the first stage.
+    # Saved at each step.
     recipe = _recipe(_stage(6), _stage(4, frozen_norm=True))
     run = RunSettings(tmp_path / "cut", seed=3, checkpoint_minutes=0.0)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, cut_off, run)
+    saved = torch.load(tmp_path / "cut" / CHECKPOINT_FILE, weights_only=True)["progress"]
+    assert saved["stage"] == stage
+    assert 0 < saved["steps"][-1] < recipe.stages[stage].steps
     resumed = _trained(tmp_path / "cut", recipe, resume=True)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -88,6 +107,35 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(tmp_path: Path) -> None:
     _trained(tmp_path, _recipe(_stage(1)))
     with pytest.raises(ConfigError, match="another recipe or seed"):
         _trained(tmp_path, _recipe(_stage(2)), resume=True)
+
+
+def test_resuming_needs_the_same_inputs(tmp_path: Path) -> None:
+    run = RunSettings(tmp_path, seed=3, inputs_id="one")
+    train(_recipe(_stage(1)), _dots, run)
+    with pytest.raises(ConfigError, match="another protocol or other label maps"):
+        train(_recipe(_stage(1)), _dots, replace(run, inputs_id="other", resume=True))
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"no checkpoint")
+    with pytest.raises(ConfigError, match="not a readable checkpoint"):
+        train(_recipe(_stage(1)), _dots, replace(run, resume=True))
+
+
+def test_a_checkpoint_is_not_written_over(tmp_path: Path) -> None:
+    _trained(tmp_path, _recipe(_stage(1)))
+    with pytest.raises(UsageError, match="checkpoint is there already") as caught:
+        _trained(tmp_path, _recipe(_stage(1)))
+    assert "--resume" in caught.value.hint
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    def broken(stage: int, step: int) -> WindowBatch:
+        batch = _dots(stage, step)
+        return replace(batch, counts=np.full_like(batch.counts, np.inf)) if step == 2 else batch
+
+    run = RunSettings(tmp_path, seed=3, checkpoint_minutes=0.0)
+    with pytest.raises(ConfigError, match=r"stage 0, step 2: the loss is (inf|nan)"):
+        train(_recipe(_stage(6)), broken, run)
+    weights = torch.load(tmp_path / CHECKPOINT_FILE, weights_only=True)["network"]
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
 
 
 def test_time_ends_a_run(tmp_path: Path) -> None:

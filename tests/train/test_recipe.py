@@ -33,6 +33,7 @@ def test_recipe_loads_and_is_named_after_itself(path: Path) -> None:
         ('name = "x"\n[[stages]]\nwindow = [30, 32, 24]', r"\(30, 32, 24\) is not divisible by the stride 4"),
         ('name = "x"\nstages = []', "stages"),
         ('name = "x"\n[[stages]]\nlearning_rate = 0', "learning_rate"),
+        ('name = "x"\nvalidation_volumes = 1', "validation_volumes"),
         ("name = ", "not a readable TOML"),
     ],
 )
