@@ -282,5 +282,5 @@ def _check(out: Path, options: SimulateOptions) -> None:
     if out.exists() and (found := sorted(path.name for path in out.iterdir())):
         raise UsageError(
             f"{out}: a new or empty folder is needed, found something in it: {found[0]}",
-            hint="name another folder, or remove this one",
+            hint="name another folder, or empty this one",
         )

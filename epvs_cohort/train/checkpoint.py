@@ -37,7 +37,7 @@ def read_checkpoint(folder: Path, identity: str, device: torch.device) -> dict[s
         raise ConfigError(f"{path}: not a readable checkpoint", hint="begin in another --out") from error
     if not isinstance(state, dict) or state.get("identity") != identity:
         raise ConfigError(
-            f"{path}: the checkpoint is of another recipe or seed, another protocol or other label maps",
+            f"{path}: the checkpoint is of another recipe or seed, another protocol or simulator, or other label maps",
             hint="resume with those it was begun with, or begin in another --out",
         )
     return state

@@ -17,9 +17,12 @@ from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.model.bundle import Bundle
 from epvs_cohort.model.network import GpUnet
 from epvs_cohort.protocol import Protocol, digest, load_protocol
+from epvs_cohort.simulate import prepared
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
-from epvs_cohort.simulate.settings import file_hashes
+from epvs_cohort.simulate.settings import file_hashes, image_settings
 from epvs_cohort.simulate.windows import (
+    MAX_EDGES,
+    PLACES_PER_LESION,
     TRUE_OUTLINE_SHARE,
     LabelledVolume,
     Scene,
@@ -94,6 +97,7 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
         _check_apart(settings.anatomies, training, validation)
     inputs = {
         "protocol": digest(protocol.model_dump(mode="json")),
+        "simulator": digest(_simulator()),
         "training": training,
         "validation": validation,
     }
@@ -135,6 +139,17 @@ def check_recipe(recipe: Recipe, protocol: Protocol) -> None:
                 f"recipe {recipe.name!r}, stage {number}: the window {stage.window} is larger than the grid "
                 f"{protocol.grid.shape} of protocol {protocol.name!r}"
             )
+
+
+def _simulator() -> dict[str, object]:
+    return {
+        **image_settings(),
+        "residual": [prepared.RESIDUAL_DEG, prepared.RESIDUAL_MM],
+        "growth": list(prepared.GROWTH),
+        "roi_error_mm": prepared.ROI_ERROR_MM,
+        "true_outline_share": TRUE_OUTLINE_SHARE,
+        "windows": [PLACES_PER_LESION, MAX_EDGES],
+    }
 
 
 def _check_apart(folder: Path, training: Mapping[str, str], validation: Mapping[str, str]) -> None:

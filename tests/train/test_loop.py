@@ -112,7 +112,7 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(tmp_path: Path) -> None:
 def test_resuming_needs_the_same_inputs(tmp_path: Path) -> None:
     run = RunSettings(tmp_path, seed=3, inputs_id="one")
     train(_recipe(_stage(1)), _dots, run)
-    with pytest.raises(ConfigError, match="another protocol or other label maps"):
+    with pytest.raises(ConfigError, match="another protocol or simulator, or other label maps"):
         train(_recipe(_stage(1)), _dots, replace(run, inputs_id="other", resume=True))
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"no checkpoint")
     with pytest.raises(ConfigError, match="not a readable checkpoint"):
