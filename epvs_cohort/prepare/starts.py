@@ -35,7 +35,7 @@ SHIFTS_X = (-16.0, 0.0, 16.0)
 SHIFTS_Y = (-24.0, -8.0, 8.0, 24.0)
 SHIFTS_Z = (-30.0, -10.0, 10.0, 30.0, 50.0)
 #: Poses refined after the first look, and after that.
-KEPT_FIRST, KEPT_SECOND = 60, 8
+KEPT_FIRST, KEPT_SECOND = 120, 8
 #: Poses nearer to one another than this are one pose.
 ALIKE_MM, ALIKE_DEG = 22.0, 25.0
 #: Skull and scalp: this far outside the brain in mm, above this z. They tell a brain from a neck.
@@ -115,8 +115,9 @@ def find_start(image: Image, atlas: Atlas) -> Start:
     scores = np.concatenate([_scores(far, part) for part in np.array_split(poses, max(1, len(poses) // 300))])
     poses, scores = _best(poses, scores, KEPT_FIRST)
     poses, scores = _climbed(far, poses, np.array([10.0] * 6 + [0.03]), rounds=9)
-    poses, scores = _best(poses, scores, KEPT_SECOND)
     near, _ = _problem(image, atlas, _NEAR)
+    # The shell guides from afar but has false maxima, half out of the head: the brain alone chooses among survivors.
+    poses, scores = _best(poses, _scores(near, poses), KEPT_SECOND)
     poses, scores = _climbed(near, poses, np.array([5.0] * 3 + [4.0] * 3 + [0.02]), rounds=16)
     poses, scores = _best(poses, scores, 1)
     rigid = _rigid(poses[0])
