@@ -12,10 +12,11 @@ import numpy as np
 
 from epvs_cohort.data.atlas import Atlas, load_atlas
 from epvs_cohort.data.pictures import ac_grid_slice
-from epvs_cohort.errors import RoiError
+from epvs_cohort.errors import RoiError, ScanError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, Grid, apply_affine, axial_axis, centered_grid
 from epvs_cohort.prepare.evidence import Evidence, Near, look_near, look_wide
 from epvs_cohort.prepare.mask import SoftMask, soft_mask
+from epvs_cohort.prepare.orient import closest_canonical
 from epvs_cohort.prepare.pictures import prepare_pictures
 from epvs_cohort.prepare.quality import measure
 from epvs_cohort.prepare.register import Rigid, register_rigid
@@ -34,7 +35,7 @@ from epvs_cohort.records import (
 )
 
 #: Part of the fingerprint of a prepared volume; raised whenever preparation gives other voxels, labels or maps.
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 
 #: A scan that holds less of the region than this is not counted: what is cut off cannot be seen.
 LARGEST_OUTSIDE_SHARE = 0.5
@@ -91,8 +92,17 @@ def prepare_scan(scan: Scan, image: Image, protocol: Protocol) -> PreparedVolume
     UnsuitableImageError
         The region holds no positive intensity.
     """
+    try:
+        return _prepared(scan, image, protocol)
+    except ScanError as error:
+        if str(scan.path) in error.message:
+            raise
+        raise type(error)(f"{scan.path}: {error.message}", hint=error.hint) from error
+
+
+def _prepared(scan: Scan, stored: Image, protocol: Protocol) -> PreparedVolume:
     seconds: dict[str, float] = {}
-    atlas = load_atlas()
+    atlas, image = load_atlas(), closest_canonical(stored)
     placed = _place(scan, image, protocol, atlas, seconds)
     voxels = _voxels(scan, image, protocol, placed, seconds)
     voxel_from_rigid = inverse(placed.rigid.rigid_from_native @ image.affine)
@@ -106,11 +116,11 @@ def prepare_scan(scan: Scan, image: Image, protocol: Protocol) -> PreparedVolume
         native_from_grid=placed.native_from_grid,
         rigid_from_native=placed.rigid.rigid_from_native,
         mni=placed.outline.mni_on(placed.grid),
-        native=image.grid,
-        ac=ac_slice(scan, image, placed.outline),
+        native=stored.grid,
+        ac=ac_slice(scan, stored, placed.outline),
         quality=quality,
-        facts=image.facts,
-        notes=image.notes,
+        facts=stored.facts,
+        notes=stored.notes,
     )
     with _timed(seconds, "pictures"):
         pictures = prepare_pictures(

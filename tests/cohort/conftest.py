@@ -30,11 +30,11 @@ class Counted:
 
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """BIDS data set of four simulated whole heads, and one truncated file."""
+    """BIDS data set of three simulated whole heads, and one truncated file."""
     folder = tmp_path_factory.mktemp("cohort") / "scans"
-    simulate_cohort(folder, SimulateOptions(scans=4, seed=11, voxel_mm=VOXEL_MM, n_procs=2))
+    simulate_cohort(folder, SimulateOptions(scans=3, seed=11, voxel_mm=VOXEL_MM, n_procs=2))
     good = folder / "sub-0001" / "anat" / "sub-0001_PDw.nii.gz"
-    bad = folder / "sub-0005" / "anat" / "sub-0005_PDw.nii.gz"
+    bad = folder / "sub-0004" / "anat" / "sub-0004_PDw.nii.gz"
     bad.parent.mkdir(parents=True)
     bad.write_bytes(good.read_bytes()[:-2000])
     return folder

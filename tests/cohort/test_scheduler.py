@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,13 +67,15 @@ def test_an_existing_cluster_counts_the_same(counted: Counted, scheduler: str, t
 
 def with_worker(choice: ClusterChoice) -> None:
     """Connect once a worker has arrived."""
-    for _ in range(100):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         try:
             with connect(choice):
                 return
         except UsageError as error:
             if "0 workers" not in error.message:
                 raise
+        time.sleep(0.2)
     raise AssertionError("no worker came")
 
 

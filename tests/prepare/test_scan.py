@@ -157,7 +157,8 @@ def test_head_without_the_ganglia_is_an_error_that_names_the_file(
     top = Image(image.data[:, :, 100:], affine)
     with pytest.raises(ScanError) as caught:
         prepare(top)
-    assert "turned.nii.gz" in caught.value.message or "basal ganglia" in caught.value.message
+    assert caught.value.message.startswith("turned.nii.gz: ")
+    assert caught.value.message.count("turned.nii.gz") == 1
 
 
 def test_slice_of_the_manifest_wins(image: Image) -> None:
