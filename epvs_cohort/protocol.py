@@ -41,6 +41,9 @@ class RegistrationSettings(Settings):
 
     #: Scan and template are shrunk to this voxel size before registration; 0 is the paper's way (full resolution).
     resolution_mm: Annotated[float, Field(ge=0, le=8)] = 2.0
+    #: Fit the template's size with the pose and then leave it out (paper: rigid alone, which repeated less well);
+    #: at ``resolution_mm`` 0, the paper's way, the size is never fitted.
+    fit_scale: bool = True
     seed: Annotated[int, Field(ge=1)] = 121212
 
 

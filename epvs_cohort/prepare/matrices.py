@@ -67,6 +67,9 @@ def _square(values: list[float]) -> FloatArray:
 
 
 def _from_itk(text: str) -> FloatArray:
+    parts = sum(line.startswith("Transform:") for line in text.splitlines())
+    if parts > 1:
+        raise ValueError(f"it is a chain of {parts} transforms, one is legal")
     fields: dict[str, list[float]] = {}
     for line in text.splitlines():
         name, _, values = line.partition(":")
@@ -87,6 +90,9 @@ def _from_lta(text: str) -> FloatArray:
     kind = next((int(line.partition("=")[2]) for line in lines if line.startswith("type")), None)
     if kind not in (_LTA_VOXEL, _LTA_RAS):
         raise ValueError(f"its type is {kind}, legal are 0 (voxel to voxel) and 1 (RAS to RAS)")
+    several = next((line for line in lines if line.startswith(("nxforms", "n_xforms"))), "nxforms = 1")
+    if int(several.partition("=")[2]) != 1:
+        raise ValueError(f"it holds several transforms ({several}), one is legal")
     at = next((k for k, line in enumerate(lines) if line.split() == ["1", "4", "4"]), None)
     if at is None:
         raise ValueError("it holds no single 4 x 4 matrix")

@@ -74,7 +74,8 @@ def register_rigid(image: Image, settings: RegistrationSettings, atlas: Atlas) -
     image : Image
         Native scan: whole head, stripped, defaced or cropped.
     settings : RegistrationSettings
-        ``resolution_mm`` 0 registers at full resolution with elastix's default rigid settings.
+        ``resolution_mm`` 0 registers at full resolution with elastix's default rigid settings, ``fit_scale``
+        false with the same settings at ``resolution_mm``.
     atlas : Atlas
         Template and brain mask.
 
@@ -93,7 +94,7 @@ def register_rigid(image: Image, settings: RegistrationSettings, atlas: Atlas) -
     start = find_start(image, atlas)
     fixed, mask = shrunk_template(atlas, settings.resolution_mm)
     moving = shrunk_scan(image, settings.resolution_mm)
-    paper = settings.resolution_mm == 0
+    paper = settings.resolution_mm == 0 or not settings.fit_scale
     found = start.native_from_mni if paper else start.native_from_sized
     for kind in (_PAPER,) if paper else (_FAST, _FINE):
         placed = Volume(moving.data, np.linalg.inv(found) @ moving.affine)

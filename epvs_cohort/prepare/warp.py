@@ -53,8 +53,13 @@ DEEP_MARGIN_MM = 12.0
 LEAST_SHRINKING = (0.2, 0.6)
 #: Spacing in mm of the lattice on which the map is tabulated for a grid.
 LATTICE_MM = 4.0
-#: Fixed-point steps of the inverse; each shrinks the error by the steepness of the spline, well below 1/2.
-INVERSE_STEPS = 15
+#: Newton steps of the inverse at most, the error at which it ends, and the error that is worth a warning.
+INVERSE_STEPS = 25
+INVERSE_TOLERANCE_MM = 1e-3
+INVERSE_WORRY_MM = 0.1
+#: Distance over which slopes of the spline are taken, and the longest step, a fraction of the knots' spacing.
+SLOPE_MM = 0.1
+LONGEST_STEP_MM = 6.0
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,27 @@ class Warp:
         return apply_affine(self.rigid_from_mni, points + self._offsets(points))
 
     def to_mni(self, rigid_mm: npt.ArrayLike) -> FloatArray:
-        """MNI RAS mm of rigid-frame RAS mm, shape (..., 3): the inverse, by fixed-point iteration."""
-        target = apply_affine(np.linalg.inv(self.rigid_from_mni), rigid_mm)
+        """MNI RAS mm of rigid-frame RAS mm, shape (..., 3): the inverse, by Newton's method at each point.
+
+        Fixed-point iteration would need a spline of slope below 1, and around wide ventricles it is steeper.
+        """
+        target = apply_affine(np.linalg.inv(self.rigid_from_mni), rigid_mm).reshape(-1, 3)
         points = target.copy()
         for _ in range(INVERSE_STEPS):
-            points = target - self._offsets(points)
-        return points
+            offsets = self._offsets(points)
+            residual = target - points - offsets
+            if np.abs(residual).max(initial=0.0) < INVERSE_TOLERANCE_MM:
+                break
+            slopes = [(self._offsets(points + h) - offsets) / SLOPE_MM for h in SLOPE_MM * np.eye(3)]
+            # A floor under the determinant's sign would hide folds; damping keeps their steps short instead.
+            jacobian = np.eye(3) + np.stack(slopes, axis=-1)
+            step = np.linalg.solve(jacobian + 1e-6 * np.eye(3), residual[..., None])[..., 0]
+            length = np.linalg.norm(step, axis=-1, keepdims=True)
+            points += step * np.minimum(1.0, LONGEST_STEP_MM / np.maximum(length, 1e-9))
+        left = float(np.abs(target - points - self._offsets(points)).max(initial=0.0))
+        if left > INVERSE_WORRY_MM:
+            logger.warning("the map to MNI is off by up to %.1f mm where its spline folds", left)
+        return points.reshape(np.shape(rigid_mm))
 
     def on_grid(self, grid: Grid) -> MniMap:
         """Map tabulated for a grid whose affine is voxel to rigid-frame RAS mm."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -224,3 +225,16 @@ def test_an_output_that_is_no_table_of_ours_is_refused(counted: Counted, tmp_pat
     pd.DataFrame({"a": [1]}).to_parquet(other)
     with pytest.raises(UsageError, match=r"other\.parquet.*not a table of epvs-cohort"):
         make_ready(RunRequest(counted.scans, other))
+
+
+def test_the_examples_of_the_readme_run(counted: Counted, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    assert len(examples) >= 4
+    stem = str(counted.out).removesuffix(".parquet")
+    known: dict[str, object] = {}
+    for example in examples:
+        exec(example.replace("demo/counts", stem), known)
+    said = capsys.readouterr().out
+    assert "sub-0004_PDw" in said
+    assert "simulated" in said

@@ -27,7 +27,9 @@ def _distance(points: FloatArray, center: npt.ArrayLike) -> FloatArray:
 
 
 def _points(grid: Grid) -> FloatArray:
-    return apply_affine(grid.affine, np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1))
+    return apply_affine(
+        grid.affine, np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
+    )
 
 
 def labels_on(grid: Grid) -> LabelArray:
@@ -105,4 +107,6 @@ def scan(look: Look = Look(), blobs: tuple[tuple[float, float, float], ...] = ()
         data += (100.0 * np.exp(-0.5 * (_distance(_points(seen), blob) / 1.2) ** 2)).astype(np.float32)
     rng = np.random.default_rng(5)
     noisy = data + rng.normal(0.0, look.noise, data.shape).astype(np.float32)
-    return Image(np.where(data > 0, noisy, 0.0 if look.stripped else np.abs(noisy)).astype(np.float32), affine)
+    return Image(
+        np.where(data > 0, noisy, 0.0 if look.stripped else np.abs(noisy)).astype(np.float32), affine
+    )

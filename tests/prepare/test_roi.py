@@ -102,6 +102,22 @@ def test_map_there_and_back_agree() -> None:
     assert np.linalg.norm(tabulated(voxels) - exact, axis=1).max() < 0.3
 
 
+def test_the_map_back_holds_where_ventricles_stretch_the_spline() -> None:
+    # Beside wide ventricles the map widens more than twofold, where a fixed-point inverse runs apart.
+    rng = np.random.default_rng(1)
+    knots = np.diag([1 / 20, 1 / 20, 1 / 20, 1.0])
+    knots[:3, 3] = 5.0
+    along = (np.arange(11) - 5.0) * 20.0
+    coefficients = np.zeros((11, 11, 11, 3))
+    widening = 30.0 * np.sign(along) * np.maximum(0.0, 1.0 - np.abs(along) / 100.0)
+    coefficients[..., 0] = widening[:, None, None]
+    warp = Warp(np.eye(4), coefficients, knots)
+    middle = np.array([[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0]])
+    assert np.diff(warp.to_rigid(middle)[:, 0])[0] > 2.1
+    points = rng.uniform(-50, 50, (500, 3))
+    np.testing.assert_allclose(warp.to_mni(warp.to_rigid(points)), points, atol=0.01)
+
+
 def test_aseg_way_follows_the_file_and_its_transform(case: Case, tmp_path: Path) -> None:
     moved = rigid_about((0, 0, 0), (0.0, 0.0, 0.3), (40.0, 0.0, 0.0))
     aseg = aseg_file(case, tmp_path / "aseg.nii.gz", moved @ case.image.affine)
