@@ -21,7 +21,7 @@ from epvs_cohort.detect.lesions import detect, heat_volume
 from epvs_cohort.detect.maps import native_maps
 from epvs_cohort.errors import EpvsError, ModelError, PredictionError, StoreError
 from epvs_cohort.model.bundle import load_bundle
-from epvs_cohort.model.predict import Predictor
+from epvs_cohort.model.predict import Device, Precision, Predictor, bfloat16_is_fast
 from epvs_cohort.records import Prediction, Scan
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ def _predictor(model: str, model_id: str, device: str) -> Predictor:
     bundle = load_bundle(model)
     if bundle.model_id != model_id:
         raise ModelError(f"{model}: holds model {bundle.model_id}, the run was started with {model_id}")
-    return Predictor(bundle, "cuda" if device == "cuda" else "cpu", threads=1)
+    where: Device = "cuda" if device == "cuda" else "cpu"
+    precision: Precision = "bfloat16" if bfloat16_is_fast(where) else "float32"
+    return Predictor(bundle, where, precision=precision, threads=1)
 
 
 @dataclass(frozen=True)

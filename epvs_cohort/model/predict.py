@@ -38,7 +38,7 @@ class Predictor:
         Where it runs.
     precision : {"float32", "bfloat16"}
         Of the convolutions; sums and heatmaps are float32 or better in each case. With the bundled model
-        bfloat16 moved a count of 16 by 0.1, which a change of machine must not do, so it has to be asked for.
+        bfloat16 moved a count of 16 by 0.1; see `bfloat16_is_fast` for where a run takes it.
     threads : int or None
         Threads of one operation, for the whole process; None leaves torch's setting.
 
