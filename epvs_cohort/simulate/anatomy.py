@@ -21,17 +21,6 @@ Int16Array = npt.NDArray[np.int16]
 #: FreeSurfer number of each structure of the basal ganglia to its region number; odd is left.
 REGION_OF_LABEL: dict[int, int] = {11: 1, 50: 2, 12: 3, 51: 4, 13: 5, 52: 6, 26: 7, 58: 8}
 
-REGION_NAMES: dict[int, str] = {
-    1: "left caudate",
-    2: "right caudate",
-    3: "left putamen",
-    4: "right putamen",
-    5: "left pallidum",
-    6: "right pallidum",
-    7: "left accumbens",
-    8: "right accumbens",
-}
-
 #: Structures whose centroids tie an anatomy to MNI space: thalami, basal ganglia, hippocampi, amygdalae.
 LANDMARK_LABELS = (10, 49, 11, 50, 12, 51, 13, 52, 26, 58, 17, 53, 18, 54)
 

@@ -15,9 +15,9 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from epvs_cohort.data.atlas import REGIONS
 from epvs_cohort.data.files import write_whole
 from epvs_cohort.geometry import FloatArray
-from epvs_cohort.simulate.anatomy import REGION_NAMES
 from epvs_cohort.simulate.heads import Head
 
 SUFFIX = "PDw"
@@ -92,7 +92,7 @@ def _points(scan: str, head: Head) -> Iterable[dict[str, str | int | float]]:
     for number, (lesion, crossing) in enumerate(pairs, start=1):
         row: dict[str, str | int | float] = {"scan": scan, "lesion": number}
         row |= _millimetres(("x_mm", "y_mm", "z_mm"), lesion.center_mm)
-        row["region"] = REGION_NAMES.get(lesion.region, "")
+        row["region"] = REGIONS.get(lesion.region, "")
         row["length_mm"] = round(lesion.length_mm, 3)
         row["radius_mm"] = round(lesion.radius_mm, 3)
         row["contrast"] = round(lesion.contrast, 3)
@@ -125,7 +125,7 @@ def _truth(head: Head) -> dict[str, object]:
         "noise_sigma": head.scanner.noise_sigma,
         "psf_sigma_mm": list(head.scanner.psf_sigma_mm),
         "bias": head.scanner.bias,
-        "regions": {str(number): name for number, name in REGION_NAMES.items()},
+        "regions": {str(number): name for number, name in REGIONS.items()},
         "statement": STATEMENT,
     }
 

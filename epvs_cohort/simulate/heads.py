@@ -108,7 +108,7 @@ class Head:
         (3,), or None.
     lesion_labels : ndarray, shape (I, J, K), uint16
     region_labels : ndarray, shape (I, J, K), uint8
-        True regions 1..8 (``anatomy.REGION_NAMES``).
+        True regions 1..8 (``data.atlas.REGIONS``).
     native_from_person : ndarray, shape (4, 4)
         The simulated pose: rigid, person (MNI-oriented) to native RAS mm.
     ac_mm : ndarray, shape (3,)

@@ -52,7 +52,7 @@ class LesionSpec:
     contrast : float
         Part of the way from the tissue around to fluid; negative is darker than the tissue.
     region : int
-        1..8 as in ``anatomy.REGION_NAMES``; 0 in none.
+        1..8 as in ``data.atlas.REGIONS``; 0 in none.
     """
 
     center_mm: tuple[float, float, float]

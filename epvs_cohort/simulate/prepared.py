@@ -67,7 +67,7 @@ class Canvas:
     psf_sigma_mm : tuple of float
         Blur of the scanner along i, j and k, to be passed to ``fluid_fraction``.
     regions : ndarray, shape (I, J, K), uint8
-        True region numbers (``anatomy.REGION_NAMES``), 0 outside.
+        True region numbers (``data.atlas.REGIONS``), 0 outside.
     roi : ndarray, shape (I, J, K), uint8
         The same as an atlas registration would err.
     placement : Placement

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from epvs_cohort.data.atlas import REGIONS
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine
 from epvs_cohort.prepare.mask import SoftMask, soft_mask
 from epvs_cohort.prepare.trim import trim
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import LABEL_NO_REGION, Float32Array, LabelArray, MniMap, PreparedVolume
-from epvs_cohort.simulate.anatomy import REGION_NAMES
 from epvs_cohort.simulate.lesions import (
     DEFAULT_COUNT,
     LesionSpec,
@@ -167,7 +167,7 @@ def draw_volume(
         key=key,
         intensities=trimmed.intensities,
         labels=scene.labels,
-        regions=REGION_NAMES,
+        regions=REGIONS,
         native_from_grid=scene.grid.affine,
         rigid_from_native=np.eye(4),
         mni=MniMap(scene.grid.affine, np.zeros((2, 2, 2, 3)), shape),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from epvs_cohort.data.atlas import REGIONS
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.protocol import GridSettings, Protocol
-from epvs_cohort.simulate.anatomy import REGION_NAMES, bundled_anatomy, regions_of
+from epvs_cohort.simulate.anatomy import bundled_anatomy, regions_of
 from epvs_cohort.simulate.heads import (
     Acquisition,
     Head,
@@ -114,7 +115,7 @@ def test_tissue_contrast_of_the_image(head: Head) -> None:
     putamen = np.median(head.data[np.isin(head.region_labels, (3, 4))])
     assert air < 0.15 * ACQUISITION.units
     assert 0.6 * ACQUISITION.units < putamen < 1.6 * ACQUISITION.units
-    assert set(np.unique(head.region_labels)) == {0, *REGION_NAMES}
+    assert set(np.unique(head.region_labels)) == {0, *REGIONS}
     left = np.argwhere(head.region_labels == 3).mean(axis=0)
     right = np.argwhere(head.region_labels == 4).mean(axis=0)
     assert apply_affine(head.grid.affine, left)[0] < apply_affine(head.grid.affine, right)[0] - 30.0
@@ -150,7 +151,7 @@ def test_canvas_has_the_prepared_grid_and_holds_the_basal_ganglia(canvas: Canvas
     assert canvas.grid.spacing_mm == pytest.approx((0.49, 0.49, 0.8))
     assert np.isfinite(canvas.image).all()
     assert canvas.image.min() >= 0.0
-    assert set(np.unique(canvas.regions)) == {0, *REGION_NAMES}
+    assert set(np.unique(canvas.regions)) == {0, *REGIONS}
     white = canvas.image[canvas.regions == 0]
     assert 0.7 < np.median(white) < 1.6
 
@@ -160,7 +161,7 @@ def test_canvas_roi_errs_like_an_atlas() -> None:
     for seed in range(4):
         drawn = draw_canvas(bundled_anatomy(), np.random.default_rng(seed), Protocol())
         found.append(dice(drawn.regions, drawn.roi))
-        assert set(np.unique(drawn.roi)) <= {0, *REGION_NAMES}
+        assert set(np.unique(drawn.roi)) <= {0, *REGIONS}
     assert 0.6 < np.mean(found) < 0.88
     assert max(found) < 0.97
 
