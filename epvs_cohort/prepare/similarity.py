@@ -48,8 +48,8 @@ def mutual_information(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -
     """Mutual information in nats of two samples, each in ``BINS`` equal bins between its 0.5 and 99.5 percentiles.
 
     >>> x = np.linspace(0, 1, 1000, dtype=np.float32)
-    >>> mutual_information(x, x) > 3.0, mutual_information(x, np.zeros_like(x))
-    (True, 0.0)
+    >>> mutual_information(x, x) > 3.0, abs(mutual_information(x, np.zeros_like(x))) < 1e-9
+    (True, True)
     """
     binned = []
     for values in (a, b):
