@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from epvs_cohort.cohort.run import RunRequest, Watcher, execute, make_ready
+from epvs_cohort.cohort.run import RunRequest, Watcher, execute, make_ready, output_errors
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.parts import OutputPaths
 from epvs_cohort.data.store import PreparedStore
@@ -49,6 +49,9 @@ def draw_figures(cohort: Cohort, paths: OutputPaths, store: Path) -> list[Path]:
     """Write the pictures of every counted scan as PNG files; return their paths."""
     prepared = PreparedStore(store)
     counted = cohort.scans[cohort.scans["status"] != "failed"]
-    return [
-        path for key in counted["scan"] for path in write_figures(paths.figures, key, prepared.pictures(key))
-    ]
+    with output_errors(paths):
+        return [
+            path
+            for key in counted["scan"]
+            for path in write_figures(paths.figures, key, prepared.pictures(key))
+        ]

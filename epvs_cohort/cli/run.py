@@ -14,7 +14,7 @@ from epvs_cohort.api import draw_figures
 from epvs_cohort.cli import options
 from epvs_cohort.cli.progress import Live
 from epvs_cohort.cli.status import print_summary
-from epvs_cohort.cohort.run import Prepared, RunRequest, execute, make_ready, summary_error
+from epvs_cohort.cohort.run import Prepared, RunRequest, execute, make_ready, stoppable, summary_error
 from epvs_cohort.data.walk import SIDE_FILE
 from epvs_cohort.protocol import Protocol, load_protocol
 
@@ -74,16 +74,17 @@ def run(
         verify=verify,
         save_maps=save_maps,
     )
-    ready = make_ready(request)
-    name_passed_over(errors, ready.discovery.passed_over)
-    if dry_run:
-        _print_plan(console, ready)
-        return
-    with Live(errors) as live:
-        cohort = execute(ready, live)
-    if figures:
-        drawn = draw_figures(cohort, ready.paths, ready.order.prepare.store)
-        console.print(Text(f"{len(drawn)} pictures: {ready.paths.figures}"))
+    with stoppable():
+        ready = make_ready(request)
+        name_passed_over(errors, ready.discovery.passed_over)
+        if dry_run:
+            _print_plan(console, ready)
+            return
+        with Live(errors) as live:
+            cohort = execute(ready, live)
+        if figures:
+            drawn = draw_figures(cohort, ready.paths, ready.order.prepare.store)
+            console.print(Text(f"{len(drawn)} pictures: {ready.paths.figures}"))
     print_summary(console, ready.paths, cohort)
     raise typer.Exit(summary_error(cohort))
 

@@ -21,6 +21,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from epvs_cohort.cluster_settings import ClusterSettings
 from epvs_cohort.errors import UsageError
 from epvs_cohort.model.device import gpu_count
+from epvs_cohort.model.predict import Precision, bfloat16_is_fast
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +153,12 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def settled_precision(crew: Crew) -> Precision:
+    """Precision of a whole run, as one of its predicting workers finds it fast; mixed workers never mix it."""
+    asked = crew.client.submit(bfloat16_is_fast, crew.device, pure=False, resources={crew.infer_resource: 1})
+    return "bfloat16" if asked.result(timeout=CONNECT_SECONDS) else "float32"
 
 
 def gpu_name(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import time
 from collections import deque
@@ -19,6 +20,9 @@ from epvs_cohort.cohort.rows import Row
 from epvs_cohort.cohort.tasks import MACHINE_KINDS, infer_task, prepare_task
 from epvs_cohort.errors import StoppedError
 from epvs_cohort.records import Failure, PreparedRef, Scan
+
+#: Neither of the two is the other, and Dask raises both.
+_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 _log = logging.getLogger(__name__)
 
@@ -93,8 +97,15 @@ class Engine:
         self._feed()
         while self._flights:
             for future in self._landed():
+                # While others were handed on, its worker may have died: then Dask computes it again.
+                if not future.done():
+                    continue
+                try:
+                    answer = self._answer(future)
+                except TimeoutError:
+                    continue
                 flight = self._flights.pop(future)
-                yield from self._land(future, flight, alone=alone)
+                yield from self._land(answer, flight, alone=alone)
                 future.release()
             self._feed()
 
@@ -105,7 +116,7 @@ class Engine:
             try:
                 with self.crew.client.as_current():
                     wait(list(self._flights), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
-            except asyncio.CancelledError as error:
+            except _CANCELLED as error:
                 raise _gone("its scheduler dropped the tasks") from error
             except TimeoutError:
                 if self._has_workers():
@@ -158,18 +169,26 @@ class Engine:
         )
         self._flights[future] = _Flight("infer", tuple(item.scan for item in batch))
 
-    def _land(self, future: Any, flight: _Flight, *, alone: bool) -> Iterator[Finished]:
-        error = future.exception() if future.status in ("error", "cancelled") else None
-        if isinstance(error, KilledWorker):
+    def _answer(self, future: Any) -> Any:
+        """What a task that is done gave, or that it killed its worker."""
+        try:
+            error = future.exception(timeout=LONELY_SECONDS)
+            if isinstance(error, KilledWorker):
+                return error
+            if error is not None:
+                raise _gone(str(error)) from error
+            return future.result(timeout=LONELY_SECONDS)
+        except _CANCELLED as error:
+            raise _gone("its scheduler dropped a task") from error
+
+    def _land(self, answer: Any, flight: _Flight, *, alone: bool) -> Iterator[Finished]:
+        if isinstance(answer, KilledWorker):
             for scan in flight.scans:
                 if alone:
                     yield Finished(scan, _died(scan, flight.stage))
                 else:
                     self._aside[scan.key] = scan
             return
-        if error is not None or future.status != "finished":
-            raise _gone(str(error or future.status))
-        answer = future.result()
         if flight.stage == "infer":
             for scan, outcome in zip(flight.scans, answer, strict=True):
                 yield _checked(Finished(scan, outcome))

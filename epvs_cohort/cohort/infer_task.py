@@ -21,7 +21,7 @@ from epvs_cohort.detect.lesions import detect, heat_volume
 from epvs_cohort.detect.maps import native_maps
 from epvs_cohort.errors import EpvsError, ModelError, PredictionError, StoreError
 from epvs_cohort.model.bundle import load_bundle
-from epvs_cohort.model.predict import Device, Precision, Predictor, bfloat16_is_fast
+from epvs_cohort.model.predict import Precision, Predictor
 from epvs_cohort.records import Prediction, Scan
 
 _log = logging.getLogger(__name__)
@@ -30,13 +30,12 @@ MAP_ENDINGS = ("_heatmap.nii.gz", "_lesions.nii.gz")
 
 
 @functools.lru_cache(maxsize=2)
-def _predictor(model: str, model_id: str, device: str) -> Predictor:
+def _predictor(model: str, model_id: str, device: str, precision: Precision) -> Predictor:
     bundle = load_bundle(model)
     if bundle.model_id != model_id:
         raise ModelError(f"{model}: holds model {bundle.model_id}, the run was started with {model_id}")
-    where: Device = "cuda" if device == "cuda" else "cpu"
-    precision: Precision = "bfloat16" if bfloat16_is_fast(where) else "float32"
-    return Predictor(bundle, where, precision=precision, threads=1)
+    # Threads are those that the cluster settings give the process.
+    return Predictor(bundle, "cuda" if device == "cuda" else "cpu", precision=precision)
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,14 @@ def _load(store: PreparedStore, ready: Ready, order: RunOrder) -> Stored | EpvsE
         _log.warning("%s: %s; made again", ready.scan.key, error.message)
     # Flipped bytes, or another run's volume in its place: the input is still there, so it is made again.
     try:
-        make(ready.scan, order.prepare)
-        return store.load(ready.scan.key)
+        made = make(ready.scan, order.prepare)
+        stored = store.load(ready.scan.key)
+        if stored.provenance.fingerprint != made.fingerprint:
+            raise StoreError(
+                f"{ready.scan.path}: another run keeps replacing its prepared volume in {store.root}",
+                hint="give runs with different protocols a --store each",
+            )
+        return stored
     except EpvsError as error:
         return error
 
@@ -98,7 +103,8 @@ def _predict(
     missing = [key for key in stored if key not in done]
     if missing:
         began = time.perf_counter()
-        predictor = _predictor(order.infer.model, order.infer.model_id, order.infer.device)
+        settings = order.infer
+        predictor = _predictor(settings.model, settings.model_id, settings.device, settings.precision)
         answers = predictor.predict([stored[key].volume for key in missing])
         seconds = (time.perf_counter() - began) / len(missing)
         for key, answer in zip(missing, answers, strict=True):

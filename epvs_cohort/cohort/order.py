@@ -10,6 +10,7 @@ from pathlib import Path
 from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.identity import FileState
 from epvs_cohort.detect.score import ScoreSettings
+from epvs_cohort.model.predict import Precision
 from epvs_cohort.prepare.scan import PREPARE_VERSION
 from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.records import Scan
@@ -57,6 +58,8 @@ class InferOrder:
         Name of a bundle that ships with the package, or folder as the workers see it.
     score : ScoreSettings
         What is thresholded, settled from the protocol and the bundle.
+    device, precision : str
+        Settled when the cluster is there, one for all workers.
     maps : Path or None
         Folder for heatmaps and lesion labels in native space.
     """
@@ -65,6 +68,7 @@ class InferOrder:
     model_id: str
     score: ScoreSettings
     device: str = "cpu"
+    precision: Precision = "float32"
     maps: Path | None = None
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from epvs_cohort.cohort.order import PrepareOrder, side_files, state_of
 from epvs_cohort.cohort.rows import acquisition_columns
+from epvs_cohort.data.files import sweep
 from epvs_cohort.data.identity import sha256_of
 from epvs_cohort.data.images import read_image
 from epvs_cohort.data.store import PreparedStore, Provenance
@@ -33,6 +34,7 @@ def prepare(scan: Scan, order: PrepareOrder, known: dict[str, Scalar]) -> Prepar
         The scan cannot be read, registered or outlined.
     """
     store = PreparedStore(order.store)
+    sweep(store.folder(scan.key))
     earlier = store.provenance(scan.key)
     wanted = _provenance(scan, order, earlier)
     known["input_sha256"] = wanted.input_sha256

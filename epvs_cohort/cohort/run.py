@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from distributed.comm.core import CommClosedError
+
 import epvs_cohort
-from epvs_cohort.cohort.cluster import ClusterChoice, connect
+from epvs_cohort.cohort.cluster import ClusterChoice, connect, settled_precision
 from epvs_cohort.cohort.engine import Engine, Finished
 from epvs_cohort.cohort.lock import exclusive
 from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder
@@ -129,7 +131,8 @@ def make_ready(request: RunRequest) -> Prepared:
     paths = OutputPaths.of(request.out)
     check_outputs(paths)
     store = request.store if request.store is not None else paths.store
-    for folder in (paths.counts.parent, paths.parts, store):
+    maps = (paths.maps,) if request.save_maps else ()
+    for folder in (paths.counts.parent, paths.parts, store, *maps):
         require_folder(folder)
     protocol = request.protocol
     bundle = load_bundle(protocol.model)
@@ -167,7 +170,7 @@ def execute(ready: Prepared, watch: Watcher = lambda _progress, _line: None) -> 
         what was committed stays.
     """
     parts = Parts(ready.paths.parts)
-    with _output_errors(ready.paths), exclusive(parts.folder):
+    with output_errors(ready.paths), exclusive(parts.folder):
         # Between planning and the lock another run may have committed more.
         plan = make_plan(ready.discovery.scans, ready.order, parts)
         _sweep(ready)
@@ -176,7 +179,7 @@ def execute(ready: Prepared, watch: Watcher = lambda _progress, _line: None) -> 
         else:
             _begin(ready, plan, parts)
         write_tables(ready.paths, assemble(parts))
-        parts.consolidate()
+        parts.consolidate((parts.run() or {}).get("stale_below", 0))
         _sweep(ready)
         others = left_out(parts, ready.discovery.scans)
     if others:
@@ -186,9 +189,14 @@ def execute(ready: Prepared, watch: Watcher = lambda _progress, _line: None) -> 
 
 
 @contextlib.contextmanager
-def _output_errors(paths: OutputPaths) -> Iterator[None]:
+def output_errors(paths: OutputPaths) -> Iterator[None]:
+    """Turn a fault of the disk, or of the cluster's connections, into a stop that says how to go on."""
     try:
         yield
+    except (TimeoutError, ConnectionError, CommClosedError) as error:
+        raise StoppedError(
+            f"the cluster is gone: {error}", hint="the same command goes on from where it stopped"
+        ) from error
     except OSError as error:
         where = error.filename or paths.counts.parent
         raise OutputError(
@@ -199,7 +207,7 @@ def _output_errors(paths: OutputPaths) -> Iterator[None]:
 
 def _sweep(ready: Prepared) -> None:
     paths = ready.paths
-    for folder in (paths.counts.parent, paths.parts, ready.order.prepare.store, paths.maps):
+    for folder in (paths.counts.parent, paths.parts, ready.order.prepare.store, paths.maps, paths.figures):
         sweep(folder)
 
 
@@ -244,7 +252,8 @@ def _work(ready: Prepared, plan: Plan, parts: Parts, watch: Watcher) -> None:
         # Only now: a cluster that cannot be had must leave a finished run finished.
         _begin(ready, plan, parts)
         show()
-        order = replace(ready.order, infer=replace(ready.order.infer, device=crew.device))
+        infer = replace(ready.order.infer, device=crew.device, precision=settled_precision(crew))
+        order = replace(ready.order, infer=infer)
         engine = Engine(crew, order.prepare, order, on_prepared=lambda _: show(prepared=1))
         for finished in engine.run(plan.todo):
             row = _row_of(finished, order)

@@ -19,9 +19,11 @@ from epvs_cohort.records import Failure, PreparedRef, Scalar, Scan
 _log = logging.getLogger(__name__)
 
 #: Kinds of failure that concern the machine, not the scan: the run stops and goes on when there is room.
-MACHINE_KINDS = frozenset({"disk_full"})
+MACHINE_KINDS = frozenset({"disk_full", "storage", "model"})
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Inputs that cannot be read are errors of their scan; what is left is the store.
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 def failure_of(scan: Scan, stage: str, error: Exception, seconds: float) -> Failure:
@@ -37,6 +39,9 @@ def failure_of(scan: Scan, stage: str, error: Exception, seconds: float) -> Fail
     elif isinstance(error, OSError) and error.errno in _FULL:
         kind, message = "disk_full", f"{error.filename or scan.path}: no space left on the device"
         hint = "make room and start again: it goes on where it stopped"
+    elif isinstance(error, OSError) and error.errno in _UNUSABLE:
+        kind, message = "storage", f"{error.filename or scan.path}: {error.strerror}"
+        hint = "mend that and start again: it goes on where it stopped"
     else:
         _log.error("%s: %s", scan.key, traceback.format_exc())
         kind, message = "bug", f"{scan.path}: {type(error).__name__}: {error}"

@@ -22,7 +22,18 @@ TEMPORARY_SUFFIX = ".epvs-tmp"
 #: A temporary file of another machine counts as left by a crash after this time.
 ABANDONED_SECONDS = 86400.0
 
-_HOST = re.sub(r"[^A-Za-z0-9]+", "_", platform.node())[:40] or "host"
+
+def _this_machine() -> str:
+    """Name of the machine, with the number of its space of process numbers: containers may share a name."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    name = re.sub(r"[^A-Za-z0-9]+", "_", platform.node())[:40] or "host"
+    return f"{name}_{space}"
+
+
+_HOST = _this_machine()
 _OWNER = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{12}")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from epvs_cohort.data.files import whole_file, write_whole
@@ -147,12 +148,19 @@ class Parts:
                 f"{path}: no readable part: {error}", hint="delete it: its scans are redone"
             ) from error
 
-    def consolidate(self) -> int:
-        """Merge all parts into one base file and remove what it replaces; return its number."""
+    def consolidate(self, stale_below: int = 0) -> int:
+        """Merge all parts into one base file and remove what it replaces; return its number.
+
+        Parameters
+        ----------
+        stale_below : int
+            Rows of parts below this number are left out: in the base they would pass for new.
+        """
         files = self._files()
         if not files or (len(files) == 1 and files[0][1].name.startswith("base")):
             return self.last_number
         table, number = self.read(), self.last_number
+        table = table.filter(pc.greater_equal(table.column("part_number"), stale_below))
         with whole_file(self.folder / f"base-{number:08d}.parquet") as temporary:
             pq.write_table(table.drop_columns(["part_number"]), temporary, compression="zstd")
         kept = self.folder / f"base-{number:08d}.parquet"

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -118,6 +119,12 @@ class PreparedStore:
                 os.rename(final, stale)
                 shutil.rmtree(stale, ignore_errors=True)
             os.rename(fresh, final)
+        except (FileNotFoundError, FileExistsError) as error:
+            raise StoreError(f"{final}: another run is writing the same volume: {error.strerror}") from error
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise StoreError(f"{final}: another run is writing the same volume") from error
         finally:
             if fresh.exists():
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -140,6 +147,8 @@ class PreparedStore:
         """Replace the provenance of a stored volume whose input was touched but holds the same bytes."""
         path = self.folder(key) / SIDECAR
         sidecar = json.loads(path.read_bytes())
+        if sidecar["provenance"]["fingerprint"] != provenance.fingerprint:
+            return
         sidecar["provenance"] = asdict(provenance)
         write_whole(path, json.dumps(sidecar, allow_nan=False).encode())
 

@@ -57,7 +57,12 @@ _DETECTION = (
     Column(
         "threshold", _REAL, "score", "Components are those of score >= threshold; null where none is sought"
     ),
-    Column("threshold_how", _TEXT, "", "exact, nearest (no threshold gives the count) or none (count is 0)"),
+    Column(
+        "threshold_how",
+        _TEXT,
+        "",
+        "exact, nearest (the number jumped over the count or never reached it) or none (count 0)",
+    ),
     Column("flags", pa.list_(pa.string()), "", "Quality measures out of bounds, each with value and bound"),
     Column("notes", pa.list_(pa.string()), "", "What was found and settled while the scan was read"),
     Column("stage", _TEXT, "", "Stage in which a failed scan failed"),

@@ -53,7 +53,7 @@ def rounded_count(count: float) -> int:
 
 
 def choose_threshold(counts: ComponentCounts, n_lesions: int) -> Settled:
-    """Pick the highest threshold with ``n_lesions`` components, else the nearest number, ties to the higher.
+    """Walk down to the first threshold with ``n_lesions`` components, or the nearest on the way, ties to the higher.
 
     The walk down ends where the number first reaches or passes ``n_lesions``. Voxels of equal score enter together,
     so the number may jump over n (saturated voxels without heat all score alike in method f); far below, where

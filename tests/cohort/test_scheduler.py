@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from epvs_cohort.api import run_cohort
 from epvs_cohort.cohort.cluster import ClusterChoice, connect
 from epvs_cohort.cohort.run import RunRequest
 from epvs_cohort.data.discover import DiscoverOptions
-from epvs_cohort.errors import UsageError
+from epvs_cohort.errors import StoppedError, UsageError
 from tests.cohort.conftest import Counted
 
 
@@ -100,3 +101,26 @@ def test_a_local_cluster_listens_on_loopback_alone() -> None:
         ]
     assert len(listening) >= 3
     assert set(listening) == {"127.0.0.1"}
+
+
+def test_a_lost_scheduler_stops_the_run_cleanly_and_it_goes_on(counted: Counted, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    dashboard = ["--dashboard-address", "127.0.0.1:0"]
+    with subprocess.Popen([*command, *dashboard], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = next(filter(None, (re.search(r"tcp://127\.0\.0\.1:\d+", line) for line in process.stderr)))
+        worker = start_worker(found[0], "prepare=1,infer=1")
+        try:
+            with_worker(ClusterChoice(scheduler=found[0]))
+            killer = threading.Timer(15.0, process.kill)
+            killer.start()
+            request = RunRequest(
+                counted.scans, tmp_path / "counts.parquet", cluster=ClusterChoice(scheduler=found[0])
+            )
+            with pytest.raises(StoppedError, match="the cluster is gone") as stopped:
+                run_cohort(request)
+            assert stopped.value.exit_code == 5
+        finally:
+            worker.kill()
+            worker.wait()
+            process.kill()

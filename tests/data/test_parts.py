@@ -165,3 +165,11 @@ def test_files_that_are_no_tables_of_ours_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.parquet"):
         OutputPaths.of(tmp_path / "counts.csv")
     assert keys_of(pa.table({"scan": ["x"]})) == ["x"]
+
+
+def test_rows_that_an_overwriting_start_made_stale_do_not_pass_for_new(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    parts.write([a_row("a", 1.0), a_row("b", 1.0)])
+    parts.write([a_row("a", 2.0)])
+    parts.consolidate(stale_below=2)
+    assert parts.read(["scan", "count"]).to_pylist() == [{"scan": "a", "count": 2.0, "part_number": 2}]
