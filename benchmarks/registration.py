@@ -1,8 +1,8 @@
 """Measure rigid pose and atlas outline on whole heads simulated from label maps.
 
 Run as ``python benchmarks/registration.py ANATOMIES [POSES [SEED]]``, where ANATOMIES is a folder of whole-head label
-maps with FreeSurfer numbers and POSES how often each head is turned (up to 30 degrees about any axis) and shifted (up to
-40 mm); 2 unless given. The default SEED is the one the settings were chosen on: give another to judge them.
+maps with FreeSurfer numbers and POSES how often each head is turned (up to 30 degrees about any axis) and shifted (up
+to 40 mm); 2 unless given. The default SEED is the one the settings were chosen on: give another to judge them.
 Contrasts are drawn between PD and T2 rows, with a bias field and Rician noise, at 1 mm.
 
 Printed for each head: the largest distance over the basal ganglia between the pose found for a turned copy and the
