@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from epvs_cohort.data.ac_slab import ac_slab, native_voxel_from_grid
 from epvs_cohort.detect.forest import BoolArray, Connectivity
 from epvs_cohort.detect.score import ScoreSettings, checked_heat, score_of
 from epvs_cohort.detect.threshold import rounded_count, settle_threshold
@@ -71,27 +72,6 @@ def heat_volume(volume: PreparedVolume, prediction: Prediction) -> Float32Array:
     return _placed(volume, checked_heat(volume, prediction))
 
 
-def ac_slab(volume: PreparedVolume) -> BoolArray | None:
-    """Voxels of the prepared grid that lie in the native slice of the anterior commissure.
-
-    A voxel belongs to the slice when its native coordinate along ``ac.axis`` rounds to ``ac.index``. Where
-    native slices are thinner than the steps of the grid, the slice is taken one step thick, since otherwise a
-    lesion could pass through it between two rows of voxels.
-
-    Returns
-    -------
-    ndarray, shape (I, J, K), bool, or None where the scan has no such slice
-    """
-    if volume.ac is None:
-        return None
-    along = _native_voxel_from_grid(volume)[volume.ac.axis]
-    half = max(0.5, 0.5 * float(np.abs(along[:3]).max()))
-    i, j, k = np.ogrid[tuple(slice(n) for n in volume.labels.shape)]
-    distance = i * along[0] + j * along[1] + k * along[2] + (along[3] - volume.ac.index)
-    slab: BoolArray = (distance >= -half) & (distance < half)
-    return slab
-
-
 def detect(
     volume: PreparedVolume,
     prediction: Prediction,
@@ -151,11 +131,6 @@ def _placed(volume: PreparedVolume, values: Float32Array) -> Float32Array:
     return out
 
 
-def _native_voxel_from_grid(volume: PreparedVolume) -> FloatArray:
-    matrix: FloatArray = np.linalg.inv(volume.native.affine) @ volume.native_from_grid
-    return matrix
-
-
 def _needed(volume: PreparedVolume, slab: BoolArray | None) -> BoolArray:
     hint = "count_target ac_slice needs a scan that shows this slice, or ac_slice in the manifest"
     if slab is None or volume.ac is None:
@@ -203,7 +178,7 @@ def connected_components(
 def _lesions(volume: PreparedVolume, components: list[Component], maps: _Maps) -> tuple[Lesion, ...]:
     centers = np.array([component.voxels.mean(axis=0) for component in components])
     native_mm = apply_affine(volume.native_from_grid, centers)
-    native_voxels = apply_affine(_native_voxel_from_grid(volume), centers)
+    native_voxels = apply_affine(native_voxel_from_grid(volume), centers)
     mni_mm = volume.mni(centers)
     voxel_mm3 = abs(float(np.linalg.det(volume.native_from_grid[:3, :3])))
     lesions = []

@@ -78,6 +78,10 @@ class ModelCard(Settings):
     def _consistent(self) -> ModelCard:
         if (self.score_weight is None) != (self.heat_scale is None):
             raise ValueError("score_weight and heat_scale are either both given or both null")
+        if self.architecture.pool_within == "ac_slice" and self.count_target != "ac_slice":
+            raise ValueError(
+                f"pool_within 'ac_slice' goes with count_target 'ac_slice', not {self.count_target!r}"
+            )
         stride = self.architecture.stride
         if any(size % stride for size in self.requires.grid.shape):
             raise ValueError(f"grid shape {self.requires.grid.shape} is not divisible by the stride {stride}")

@@ -30,8 +30,9 @@ class Architecture(Settings):
     upsampling: Literal["nearest"] = "nearest"
     #: The paper writes global pooling in general and max as its example.
     pooling: Pooling = "sum"
-    #: ``crop`` is the paper's literal reading; over the zero background features are not zero.
-    pool_within: Literal["mask", "crop"] = "mask"
+    #: ``crop`` is the paper's literal reading; over the zero background features are not zero. ``ac_slice`` is the mask
+    #: within the native slice of the anterior commissure, where the count is of that slice.
+    pool_within: Literal["mask", "crop", "ac_slice"] = "mask"
     #: ``free`` is the paper's Eq. 2; ``density`` is the same with weights |w| and no bias.
     last_layer: Literal["density", "free"] = "density"
 
@@ -151,14 +152,15 @@ class GpUnet(nn.Module):
         volumes : Tensor, shape (B, 1, I, J, K)
             Prepared intensities.
         mask : Tensor, shape (B, 1, I, J, K), bool
-            Where features are pooled; ignored where ``pool_within`` is ``crop``.
+            Where features are pooled: the mask, or its part within the slice where ``pool_within`` is ``ac_slice``;
+            ignored where it is ``crop``.
 
         Returns
         -------
         Tensor, shape (B,), float32
         """
         features = self.features(volumes)
-        within = mask if self.architecture.pool_within == "mask" else torch.ones_like(mask)
+        within = torch.ones_like(mask) if self.architecture.pool_within == "crop" else mask
         return self.count(pool_maps(features, within, self.architecture.pooling))
 
 

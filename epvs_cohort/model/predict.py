@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epvs_cohort.data.ac_slab import BoolArray, ac_slab
 from epvs_cohort.errors import ModelError, PredictionError
 from epvs_cohort.model.bundle import Bundle
 from epvs_cohort.model.network import Architecture, pool_rows
@@ -102,6 +103,11 @@ class Predictor:
             )
         if not volume.mask.any():
             return PredictionError(f"{volume.key}: the mask is empty, so there is nothing to count in")
+        if self._bundle.card.architecture.pool_within == "ac_slice" and not _in_slice(volume).any():
+            return PredictionError(
+                f"{volume.key}: no voxel of the mask lies in a slice of the anterior commissure, "
+                "and the model counts in that slice"
+            )
         return None
 
     def _predict_batch(self, volumes: Sequence[PreparedVolume]) -> list[Prediction | PredictionError]:
@@ -147,7 +153,11 @@ class Predictor:
         inside = torch.from_numpy(labels > 0).to(self._device)
         rows = features.permute(1, 2, 3, 0)
         in_mask = rows[inside].float()
-        pooled_rows = in_mask if architecture.pool_within == "mask" else rows.reshape(-1, rows.shape[-1])
+        pooled_rows = in_mask
+        if architecture.pool_within == "crop":
+            pooled_rows = rows.reshape(-1, rows.shape[-1])
+        elif architecture.pool_within == "ac_slice":
+            pooled_rows = in_mask[torch.from_numpy(_in_slice(volume)).to(self._device)]
         count = float(network.count(pool_rows(pooled_rows, architecture.pooling)[None])[0])
         heat = (in_mask @ network.weights).cpu().numpy()
         if not math.isfinite(count) or not bool(np.isfinite(heat).all()):
@@ -156,6 +166,12 @@ class Predictor:
                 "the prepared volume may hold values that are not finite"
             )
         return Prediction(volume.key, count, heat.astype(np.float32, copy=False), self._model_id)
+
+
+def _in_slice(volume: PreparedVolume) -> BoolArray:
+    """Of the voxels of the mask in C order, which lie in the slice of the anterior commissure."""
+    slab = ac_slab(volume)
+    return np.zeros(int(volume.mask.sum()), dtype=np.bool_) if slab is None else slab[volume.mask]
 
 
 def needed_box(labels: LabelArray, architecture: Architecture) -> Box:

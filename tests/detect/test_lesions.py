@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from epvs_cohort.detect.lesions import ac_slab, connected_components, detect, heat_volume
+from epvs_cohort.data.ac_slab import ac_slab
+from epvs_cohort.detect.lesions import connected_components, detect, heat_volume
 from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.errors import PredictionError, ProtocolError, RoiError
 from epvs_cohort.geometry import Grid, apply_affine, rigid_about

@@ -22,7 +22,7 @@ def tiny_card(architecture: Architecture, shape: tuple[int, int, int] = SHAPE) -
     return ModelCard(
         name="tiny",
         architecture=architecture,
-        count_target="roi",
+        count_target="ac_slice" if architecture.pool_within == "ac_slice" else "roi",
         requires=Requirements(grid=GridSettings(shape=shape)),
         trained_on="nothing: random weights of a test",
         supervision="none",

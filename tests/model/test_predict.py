@@ -14,7 +14,7 @@ from epvs_cohort.errors import PredictionError
 from epvs_cohort.model.bundle import Bundle
 from epvs_cohort.model.network import Architecture
 from epvs_cohort.model.predict import Predictor, needed_box
-from epvs_cohort.records import Prediction
+from epvs_cohort.records import AcSlice, Prediction
 from tests.model.conftest import random_volume, save_tiny
 
 
@@ -68,6 +68,24 @@ def test_the_needed_box_gives_what_the_whole_volume_gives(
         heat = bundle.network.heatmap(features)[0].numpy()[volume.mask]
     np.testing.assert_allclose(result.heat, heat, rtol=1e-5, atol=1e-6)
     assert result.count == pytest.approx(float(heat.astype(np.float64).sum()), rel=1e-5)
+
+
+def test_a_model_of_the_slice_pools_within_it(tmp_path: Path) -> None:
+    bundle = save_tiny(tmp_path, Architecture(widths=(3, 4), pool_within="ac_slice"))
+    volume = dataclasses.replace(random_volume("a", 1), ac=AcSlice(axis=2, index=7))
+    result = _one(Predictor(bundle, precision="float32").predict([volume])[0])
+    heat = np.zeros(volume.labels.shape)
+    heat[volume.mask] = result.heat
+    assert result.count == pytest.approx(heat[:, :, 7].sum(), rel=1e-4)
+    assert heat.sum() > 1.5 * heat[:, :, 7].sum() > 0, "the heatmap is of the whole mask"
+
+
+@pytest.mark.parametrize("ac", [None, AcSlice(axis=2, index=1)], ids=["no slice", "beside the mask"])
+def test_a_model_of_the_slice_needs_the_slice(tmp_path: Path, ac: AcSlice | None) -> None:
+    bundle = save_tiny(tmp_path, Architecture(widths=(3, 4), pool_within="ac_slice"))
+    result = Predictor(bundle).predict([dataclasses.replace(random_volume("a", 1), ac=ac)])[0]
+    assert isinstance(result, PredictionError)
+    assert "anterior commissure" in result.message
 
 
 def test_a_batch_gives_the_bits_of_its_volumes_alone(tiny_bundle: Bundle) -> None:
