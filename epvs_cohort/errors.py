@@ -65,6 +65,12 @@ class ManifestError(ConfigError):
     kind = "manifest"
 
 
+class CountsError(ConfigError):
+    """A table of counts, or of the split of the counted scans, is malformed or holds illegal values."""
+
+    kind = "counts"
+
+
 class ModelError(ConfigError):
     """A model bundle is malformed, damaged, or does not fit the run."""
 

@@ -1,0 +1,152 @@
+"""Counts given by people: a table ``scan,count[,reader]``, each error with its line and scan."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from epvs_cohort.data.manifest import UNKNOWN, Table, read_table
+from epvs_cohort.errors import CountsError, ManifestError
+
+COLUMNS = ("scan", "count")
+READER = "reader"
+
+#: Errors that are named one by one; of the rest the number is given.
+_ERRORS_SHOWN = 100
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NOT_FINITE = frozenset({"inf", "infinity", "nan"})
+_LEGAL = "a whole number from 0 is legal"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Count of one scan.
+
+    Attributes
+    ----------
+    count : float
+        Mean of its readers' counts; a whole number where there is one reader.
+    readers : int
+        How many counts it is the mean of.
+    """
+
+    count: float
+    readers: int
+
+
+@dataclass(frozen=True)
+class CountTable:
+    """Counts of a study.
+
+    Attributes
+    ----------
+    path : Path
+        Where they were read from.
+    counts : mapping of str to Counted
+        Scan key to count, in the order of the table.
+    readers : tuple of str
+        Names of the readers, sorted; empty where the table has no such column.
+    """
+
+    path: Path
+    counts: Mapping[str, Counted]
+    readers: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """How many scans were counted, and by how many readers.
+
+        >>> two = {"a": Counted(2.5, 2), "b": Counted(4.0, 1)}
+        >>> CountTable(Path("counts.csv"), two, ("x", "y")).words
+        'counts of 2 scans by 2 readers; of 1 scans the mean of several readers is taken'
+        """
+        text = f"counts of {len(self.counts)} scans"
+        if self.readers:
+            text += f" by {len(self.readers)} reader{'s' if len(self.readers) > 1 else ''}"
+        several = sum(each.readers > 1 for each in self.counts.values())
+        return text + (f"; of {several} scans the mean of several readers is taken" if several else "")
+
+
+def read_counts(path: Path) -> CountTable:
+    """Read a table of counts; columns besides ``scan``, ``count`` and ``reader`` are passed over.
+
+    Raises
+    ------
+    CountsError
+        Not a readable table, a column missing, no row, a scan without name, a count that is empty, no
+        number, not finite, negative or fractional, or one that stands twice (for one reader, where there
+        is a column of readers). Every fault is named with its line.
+    """
+    try:
+        table = read_table(path)
+    except ManifestError as error:
+        raise CountsError(error.message, hint=error.hint) from error
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise CountsError(
+            f"{path}: line 1: no column {' and '.join(missing)}; found {', '.join(table.columns)}; needed are "
+            f"{', '.join(COLUMNS)}, legal besides is {READER}"
+        )
+    if not table.rows:
+        raise CountsError(f"{path}: no count in it, only a header; one row for each counted scan is needed")
+    return _checked(table)
+
+
+def _checked(table: Table) -> CountTable:
+    readers = table.column(READER) if READER in table.columns else ("",) * len(table.rows)
+    found: dict[str, list[float]] = {}
+    first: dict[tuple[str, str], int] = {}
+    faults: list[str] = []
+    cells = zip(table.rows, table.column("scan"), table.column("count"), readers, strict=True)
+    for (line, _), key, text, reader in cells:
+        if not key:
+            faults.append(f"line {line}: the scan has no name")
+            continue
+        by = f" by reader {reader!r}" if reader else ""
+        if (key, reader) in first:
+            again = f"stands on line {first[key, reader]} already; each once is legal"
+            faults.append(f"line {line}: the count of scan {key!r}{by} {again}")
+            continue
+        first[key, reader] = line
+        fault = _fault(text)
+        if fault:
+            faults.append(f"line {line}: scan {key!r}{by}: {fault}; {_LEGAL}")
+        else:
+            found.setdefault(key, []).append(float(text))
+    _raise_any(table.path, faults)
+    counts = {key: Counted(math.fsum(values) / len(values), len(values)) for key, values in found.items()}
+    return CountTable(table.path, counts, tuple(sorted({reader for reader in readers if reader})))
+
+
+def _fault(text: str) -> str:
+    """What is wrong with the cell of a count; empty where nothing is.
+
+    >>> _fault("7"), _fault("7.0"), _fault("7.5"), _fault("-1"), _fault("few")
+    ('', '', 'count 7.5 is fractional', 'count -1 is negative', "count 'few' is no number")
+    """
+    if text in UNKNOWN - {"NaN", "nan"}:
+        return f"the count is empty ({text!r})" if text else "the count is empty"
+    if text.lower().lstrip("+-") in _NOT_FINITE:
+        return f"count {text} is not finite"
+    if not _NUMBER.fullmatch(text):
+        return f"count {text!r} is no number"
+    value = float(text)
+    if not math.isfinite(value):
+        return f"count {text} is not finite"
+    if value < 0:
+        return f"count {text} is negative"
+    return "" if value.is_integer() else f"count {text} is fractional"
+
+
+def _raise_any(path: Path, faults: list[str]) -> None:
+    if not faults:
+        return
+    more = len(faults) - _ERRORS_SHOWN
+    shown = faults[:_ERRORS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    raise CountsError(
+        f"{path}: " + "; ".join(shown),
+        hint="leave out the rows of scans without a count; readings of one scan need a column reader",
+    )
