@@ -128,6 +128,32 @@ class Head:
     scanner: Scanner
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a scanner makes of tissue; the same from visit to visit on one scanner."""
+
+    tissue: TissueModel
+    scanner: Scanner
+
+
+@dataclass(frozen=True)
+class View:
+    """How a person lies in a scanner.
+
+    Attributes
+    ----------
+    native_from_person : ndarray, shape (4, 4)
+        Rigid, person (MNI-oriented) to native RAS mm.
+    grid : Grid
+        Native, axial.
+    look : Look
+    """
+
+    native_from_person: FloatArray
+    grid: Grid
+    look: Look
+
+
 def draw_person(rng: np.random.Generator, anatomy: Anatomy, growth: float) -> Person:
     """Draw the shape of a head and the mimics in it; ``growth`` widens the ventricles (``draw_warp``)."""
     warp = draw_warp(rng, anatomy, ShapeVariation(), growth)
@@ -160,16 +186,32 @@ def draw_person_lesions(rng: np.random.Generator, person: Person, n: int) -> lis
     return draw_lesions(rng, n, placement)
 
 
+def draw_view(rng: np.random.Generator, person: Person, acquisition: Acquisition) -> View:
+    """Draw pose, field of view, contrast, blur, noise level and strength of the bias field of one scan."""
+    pose = random_rigid(rng, person.roi_center_mm, acquisition.pose_deg, acquisition.pose_mm)
+    grid = _native_grid(rng, acquisition)
+    return View(pose, grid, Look(draw_tissue(rng), draw_scanner(rng)))
+
+
 def scan_person(
-    rng: np.random.Generator, person: Person, lesions: list[LesionSpec], acquisition: Acquisition
+    rng: np.random.Generator,
+    person: Person,
+    lesions: list[LesionSpec],
+    acquisition: Acquisition,
+    look: Look | None = None,
 ) -> Head:
     """Scan a person: pose, field of view, contrast, blur, bias field and noise are drawn.
 
     Everything but the lesions is the same for the same state of ``rng``, whatever the lesions.
+
+    Parameters
+    ----------
+    look : Look, optional
+        Contrast, blur and noise level of an earlier scan on the same scanner, in place of drawn ones.
     """
-    pose = random_rigid(rng, person.roi_center_mm, acquisition.pose_deg, acquisition.pose_mm)
-    grid = _native_grid(rng, acquisition)
-    tissue, scanner = draw_tissue(rng), draw_scanner(rng)
+    view = draw_view(rng, person, acquisition)
+    pose, grid = view.native_from_person, view.grid
+    tissue, scanner = (look or view.look).tissue, (look or view.look).scanner
     moved = tuple(lesion.moved(pose) for lesion in lesions)
     scene = _scene(person, pose, grid, tissue, scanner)
     image, regions = render(rng, scene, moved)
@@ -177,7 +219,7 @@ def scan_person(
     np.rint(image, out=image)
     np.clip(image, 0, np.iinfo(np.int16).max, out=image)
     ac_native = apply_affine(pose, person.ac_mm)
-    ac, crossings = _ac_truth(ac_native, grid, moved)
+    ac, crossings = ac_truth(ac_native, grid, moved)
     return Head(
         data=image.astype(np.int16),
         grid=grid,
@@ -214,9 +256,10 @@ def _native_grid(rng: np.random.Generator, acquisition: Acquisition) -> Grid:
     return grid
 
 
-def _ac_truth(
+def ac_truth(
     ac_native_mm: FloatArray, grid: Grid, lesions: tuple[LesionSpec, ...]
 ) -> tuple[AcSlice | None, tuple[FloatArray | None, ...]]:
+    """Slice of the anterior commissure, and for each lesion the middle of its part within it, or None."""
     axis = axial_axis(grid.affine)
     voxel = apply_affine(np.linalg.inv(grid.affine), ac_native_mm)
     index = int(np.floor(voxel[axis] + 0.5))
