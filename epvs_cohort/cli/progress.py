@@ -10,22 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from epvs_cohort.cli.live import clock
 from epvs_cohort.cohort.run import Progress
 
 #: Seconds between two lines where there is no terminal.
 LINE_SECONDS = 30.0
-
-
-def clock(seconds: float | None) -> str:
-    """Hours, minutes and seconds.
-
-    >>> clock(3725.4), clock(None)
-    ('1:02:05', 'unknown')
-    """
-    if seconds is None:
-        return "unknown"
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def line_of(progress: Progress) -> str:

@@ -1,0 +1,114 @@
+"""Live line of a training: one that changes on a terminal, one at each validation elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+class TrainState(Protocol):
+    """How a training stands, as far as the line tells it."""
+
+    @property
+    def epoch(self) -> int:
+        """Epoch under way; 1 is the first."""
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs asked for; None where only time ends the run."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+
+    @property
+    def seconds(self) -> float:
+        """Time in training."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time that the rest takes at this speed; None where it is not known."""
+
+    @property
+    def loss(self) -> float | None:
+        """Training loss, lately."""
+
+    @property
+    def validation_mse(self) -> float | None:
+        """Mean squared error of the counts at the last validation."""
+
+    @property
+    def icc(self) -> float | None:
+        """ICC(A,1) at the last validation."""
+
+
+def clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock(3725.4), clock(None)
+    ('1:02:05', 'unknown')
+    """
+    if seconds is None:
+        return "unknown"
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def line_of(state: TrainState) -> str:
+    """State of a training in one line of text; what is not known yet is a dash."""
+    epochs = "" if state.epochs is None else f"/{state.epochs}"
+    return (
+        f"epoch {state.epoch}{epochs}, step {state.step}, loss {_number(state.loss)}, "
+        f"validation MSE {_number(state.validation_mse)}, ICC {_number(state.icc)}, "
+        f"{clock(state.seconds)} so far, {clock(state.seconds_left)} left"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+class LiveLine:
+    """Shows how a training stands while its block runs.
+
+    On a terminal one line changes in place. Elsewhere there is a line at each validation, and at each epoch as long as
+    nothing was validated, so that a log stays short.
+
+    Parameters
+    ----------
+    console : Console
+        Where to show it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._told: tuple[str, ...] | None = None
+
+    def __enter__(self) -> LiveLine:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, state: TrainState) -> None:
+        """Show a state; cheap enough to be called at every step."""
+        if self._live is not None:
+            self._live.update(Text(line_of(state), no_wrap=True, overflow="ellipsis"))
+            return
+        # Words, for a figure that is not a number never equals itself.
+        news: tuple[str, ...] = (str(state.validation_mse), str(state.icc))
+        if state.validation_mse is None:
+            news = (*news, str(state.epoch))
+        if news != self._told:
+            self._told = news
+            self._console.print(Text(line_of(state)), soft_wrap=True)
