@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from epvs_cohort.errors import ConfigError
-from epvs_cohort.model.network import GpUnet
+from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.model.predict import Device, bfloat16_is_fast
 from epvs_cohort.protocol import digest
 from epvs_cohort.simulate.windows import WindowBatch
 from epvs_cohort.train.checkpoint import read_checkpoint, require_none, write_checkpoint
+from epvs_cohort.train.optimizers import clip_gradients, optimizer_named, parameter_groups, set_rate
 from epvs_cohort.train.recipe import Recipe, StageSettings
 
 _log = logging.getLogger(__name__)
@@ -32,10 +33,6 @@ NORM_BATCHES = 48
 
 #: Batches that the first counts are scaled on.
 UNIT_BATCHES = 4
-
-#: The last layer learns at this share of the rate: it only sets the scale, and where it outran the features it
-#: sank to zero, and with it their gradients, before they had learned anything.
-LAST_LAYER_RATE = 0.1
 
 #: Start of the last batch norm's shift: only the 2 % of voxels beyond two sigma are active at first, so that
 #: the first counts are not those of the background.
@@ -65,7 +62,11 @@ class RunSettings:
     resume : bool
         Go on from the checkpoint in ``out``; without it there must be none.
     inputs_id : str
-        Hash of what batches are made of besides recipe and seed: protocol and anatomies.
+        Hash of what batches are made of besides recipe and seed: protocol and anatomies, or counted scans.
+    epochs : int or None
+        Passes through counted scans, in place of the recipe's.
+    threads : int
+        Threads of torch in training on counted scans.
     """
 
     out: Path
@@ -75,6 +76,8 @@ class RunSettings:
     device: Device = "cpu"
     resume: bool = False
     inputs_id: str = ""
+    epochs: int | None = None
+    threads: int = 1
 
 
 @dataclass
@@ -125,10 +128,10 @@ class Trained:
     progress: Progress
 
 
-def new_network(recipe: Recipe, seed: int) -> GpUnet:
+def new_network(architecture: Architecture, seed: int, *, batch_norm: bool) -> GpUnet:
     """Network with random weights: He's Gaussian initialisation, which suits rectified units (He et al. 2015)."""
     torch.manual_seed(seed)
-    network = GpUnet(recipe.architecture, batch_norm=recipe.batch_norm)
+    network = GpUnet(architecture, batch_norm=batch_norm)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
@@ -139,7 +142,7 @@ def new_network(recipe: Recipe, seed: int) -> GpUnet:
         # Kernels without a mean answer to spots and edges, not to the step from background to tissue.
         first = next(module for module in network.modules() if isinstance(module, nn.Conv3d))
         first.weight.sub_(first.weight.mean(dim=(1, 2, 3, 4), keepdim=True))
-    if norms and recipe.architecture.last_layer == "density":
+    if norms and architecture.last_layer == "density":
         nn.init.constant_(norms[-1].bias, LAST_SHIFT)
     return network
 
@@ -195,7 +198,7 @@ class _Trainer:
         self._recipe, self._source, self._run, self._judge = recipe, source, run, judge
         self._device = torch.device(run.device)
         self._half = bfloat16_is_fast(run.device)
-        self._network = new_network(recipe, run.seed).to(self._device)
+        self._network = new_network(recipe.architecture, run.seed, batch_norm=recipe.batch_norm).to(self._device)
         self._network = self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._unit = 1.0
         self._progress = Progress()
@@ -225,8 +228,7 @@ class _Trainer:
         batches = [self._on_device(self._source(0, -1 - n)) for n in range(UNIT_BATCHES)]
         found = torch.cat([self._network(volumes, mask) for volumes, mask, _ in batches]).mean()
         true = torch.cat([counts for _, _, counts in batches]).mean()
-        unit = float(true / found)
-        return unit if math.isfinite(unit) and unit > 0 else 1.0
+        return unit_of(float(found), float(true))
 
     def _run_stage(self, number: int, stage: StageSettings) -> None:
         self._network.train()
@@ -262,8 +264,7 @@ class _Trainer:
         return done
 
     def _step(self, batch: WindowBatch, rate: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["rate_share"]
+        set_rate(self._optimizer, rate)
         volumes, mask, counts = self._on_device(batch)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half):
             estimate = self._network(volumes, mask)
@@ -272,14 +273,10 @@ class _Trainer:
         loss = torch.mean((estimate - counts) ** 2)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.gradient_norm)
+        norm = clip_gradients(self._network.parameters(), self._recipe.gradient_norm)
+        where = f"recipe {self._recipe.name!r}, stage {self._progress.stage}, step {self._progress.step}"
         # Before the step: weights, and with them any later checkpoint, stay finite.
-        if not math.isfinite(found := float(loss.detach())) or not math.isfinite(float(norm)):
-            raise ConfigError(
-                f"recipe {self._recipe.name!r}, stage {self._progress.stage}, step {self._progress.step}: the loss is "
-                f"{found} and the norm of its gradient {float(norm)}; both must be finite",
-                hint="lower the learning rate of the stage",
-            )
+        check_finite(where, float(loss.detach()), norm)
         self._optimizer.step()
         self._recent.append((estimate.detach().cpu(), counts.cpu()))
 
@@ -289,20 +286,8 @@ class _Trainer:
         mask = torch.from_numpy(batch.mask)[:, None].to(self._device)
         return volumes, mask, torch.from_numpy(batch.counts).to(self._device)
 
-    def _new_optimizer(self) -> torch.optim.AdamW:
-        # Decay pulls kernels towards zero; biases, norms and the density's weights it would only shrink.
-        kernels = [p for p in self._network.parameters() if p.ndim > 1]
-        last = [p for name, p in self._network.named_parameters() if name.startswith("last_")]
-        others = [
-            p for name, p in self._network.named_parameters() if p.ndim <= 1 and not name.startswith("last_")
-        ]
-        return torch.optim.AdamW(
-            [
-                {"params": kernels, "weight_decay": self._recipe.weight_decay, "rate_share": 1.0},
-                {"params": others, "weight_decay": 0.0, "rate_share": 1.0},
-                {"params": last, "weight_decay": 0.0, "rate_share": LAST_LAYER_RATE},
-            ]
-        )
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return optimizer_named("adamw", parameter_groups(self._network, self._recipe.weight_decay))
 
     def _log_line(self, rate: float) -> None:
         estimates = torch.cat([estimate for estimate, _ in self._recent])
@@ -344,6 +329,31 @@ class _Trainer:
         self._unit = float(state["unit"])
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def unit_of(found: float, true: float) -> float:
+    """Factor that brings first counts of the mean ``found`` to the mean of the ``true`` ones; 1 where there is none.
+
+    >>> unit_of(0.5, 6.0), unit_of(0.0, 6.0)
+    (12.0, 1.0)
+    """
+    unit = true / found if found > 0 else 0.0
+    return unit if math.isfinite(unit) and unit > 0 else 1.0
+
+
+def check_finite(where: str, loss: float, norm: float) -> None:
+    """Refuse a step whose loss or gradient is not finite.
+
+    Raises
+    ------
+    ConfigError
+        Says where.
+    """
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise ConfigError(
+            f"{where}: the loss is {loss} and the norm of its gradient {norm}; both must be finite",
+            hint="lower the learning rate",
+        )
 
 
 def _work(stage: StageSettings) -> int:

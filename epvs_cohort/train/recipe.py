@@ -8,6 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from epvs_cohort.model.network import Architecture
 from epvs_cohort.protocol import Positive, Settings, explain, named_file, read_toml
+from epvs_cohort.train.objective import LossName
+from epvs_cohort.train.optimizers import OptimizerName, Schedule
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=4, le=512)]
@@ -41,8 +43,9 @@ class DrawSettings(Settings):
 
 
 class Recipe(Settings):
-    """All that a bundled model is made from, besides anatomies and code."""
+    """All that a bundled model is made from, besides anatomies and code: training on simulated windows."""
 
+    supervision: Literal["windows"] = "windows"
     name: Annotated[str, Field(min_length=1)]
     description: str = ""
     protocol: str = "rotterdam-basal-ganglia"
@@ -73,8 +76,71 @@ class Recipe(Settings):
         return self
 
 
-def load_recipe(name: str) -> Recipe:
-    """Load a recipe by bundled name or path of a TOML file.
+class ScanRecipe(Settings):
+    """How a network is trained on counted scans: one count for each whole prepared volume.
+
+    The paper states the loss, Adadelta, Gaussian initial weights and randomly transformed samples (Sec. 2.2 and 3);
+    the rest it leaves open.
+    """
+
+    supervision: Literal["scans"]
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    #: None is that of the bundle that training starts from, or the default.
+    architecture: Architecture | None = None
+    batch_norm: bool = True
+    #: Share of the run after which batch norm keeps its statistics, recomputed on whole training volumes, so that what
+    #: is trained is what a folded network computes; 1 is never.
+    frozen_norm_from: Share = 0.6
+    #: Training volumes that batch norm's statistics are recomputed on.
+    norm_volumes: Annotated[int, Field(ge=1, le=1000)] = 12
+
+    loss: LossName = "mse"
+    #: Of the negative binomial loss: the variance is m + dispersion m² at the mean m.
+    dispersion: Positive = 0.5
+    #: Scans whose counts are summed before the loss sees them (Hydranet, Dubost et al. 2019); 1 is the paper's.
+    set_size: Annotated[int, Field(ge=1, le=64)] = 1
+    #: Sets in a step.
+    batch: Annotated[int, Field(ge=1, le=1024)] = 4
+    #: Volumes that go through the network together; None is one on a CPU, each in its own box, and all on a GPU.
+    micro_batch: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    optimizer: OptimizerName = "adadelta"
+    learning_rate: Positive = 1.0
+    #: What the rate falls to under ``linear`` and ``cosine``.
+    final_learning_rate: Positive = 1.0
+    schedule: Schedule = "constant"
+    #: Steps in which the rate rises from zero.
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    #: The last layer learns at this share of the rate.
+    last_layer_rate: Share = 0.1
+    weight_decay: Share = 0.0
+    #: Gradients of a larger norm are scaled down to this one; None leaves them.
+    gradient_norm: Positive | None = None
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    #: Steps between two validations.
+    validate_every: Annotated[int, Field(ge=1)] = 100
+    #: Validations without a smaller mean squared error before training stops.
+    patience: Annotated[int, Field(ge=1)] = 12
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScanRecipe:
+        free = self.architecture is not None and self.architecture.last_layer == "free"
+        if self.loss != "mse" and free:
+            raise ValueError(f"loss {self.loss!r} needs counts that are never negative: last_layer 'density'")
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}"
+            )
+        return self
+
+
+AnyRecipe = Recipe | ScanRecipe
+
+
+def load_recipe(name: str) -> AnyRecipe:
+    """Load a recipe by bundled name or path of a TOML file; its key ``supervision`` says of which kind it is.
 
     Raises
     ------
@@ -82,7 +148,9 @@ def load_recipe(name: str) -> Recipe:
         No such recipe, no TOML, an unknown setting or an illegal value.
     """
     path = named_file("recipes", name)
+    settings = read_toml(path)
+    model = ScanRecipe if settings.get("supervision") == "scans" else Recipe
     try:
-        return Recipe.model_validate(read_toml(path))
+        return model.model_validate(settings)
     except ValidationError as error:
         raise explain(path, error) from error
