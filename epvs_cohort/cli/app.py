@@ -5,35 +5,77 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from typing import Annotated, NoReturn
+from importlib import import_module
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
+from typer.main import get_group
 
 import epvs_cohort
-from epvs_cohort.cli.prepare import prepare
-from epvs_cohort.cli.run import run
-from epvs_cohort.cli.show import model_app, protocol_app
-from epvs_cohort.cli.simulate import simulate
-from epvs_cohort.cli.status import status
-from epvs_cohort.cli.train import train
 from epvs_cohort.errors import EpvsError
 
+#: Command to the module and name it is loaded from, and its help in one line: torch, ITK and Dask take seconds to
+#: load, so a command is loaded when it is called.
+COMMANDS: Final = {
+    "run": (
+        "run:run",
+        "Count enlarged perivascular spaces on every scan of SCANS and write three Parquet tables.",
+    ),
+    "prepare": (
+        "prepare:prepare",
+        "Register, outline, crop and trim every scan of SCANS into STORE, for counting or training later.",
+    ),
+    "status": ("status:status", "Say how a finished or unfinished run stands."),
+    "simulate": (
+        "simulate:simulate",
+        "Simulate whole-head scans with known counts and places of perivascular spaces into OUT.",
+    ),
+    "train": ("train:train", "Train a model bundle on simulated scans, from counts alone."),
+    "protocol": ("show:protocol_app", "Look at study protocols."),
+    "model": ("show:model_app", "Look at model bundles."),
+}
+
+
+class OnDemand(TyperGroup):
+    """Commands that are listed by their help alone, and loaded when one is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Name, command and remaining arguments; the command is the loaded one."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load_command(name), rest
+
+
+def load_command(name: str) -> Any:
+    """Load the module of a command, and make the command that Typer runs."""
+    module, attribute = COMMANDS[name][0].split(":")
+    found = getattr(import_module(f"epvs_cohort.cli.{module}"), attribute)
+    holder = typer.Typer()
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name)(found)
+    return get_group(holder).commands[name]
+
+
 app = typer.Typer(
+    cls=OnDemand,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Count enlarged perivascular spaces on thousands of MRI scans.",
     epilog="Exit codes: 0 all done, 2 usage, 3 protocol, manifest or model unusable, "
     "4 finished but some scans failed, 5 stopped early, 1 a bug.",
 )
-app.command()(run)
-app.command()(prepare)
-app.command()(status)
-app.command()(simulate)
-app.command()(train)
-app.add_typer(protocol_app, name="protocol")
-app.add_typer(model_app, name="model")
+
+
+def _listed() -> None:
+    """Stand for a command in the list of commands; never called."""
+
+
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(_listed)
 
 
 def _version(*, value: bool) -> None:
@@ -46,7 +88,13 @@ def _version(*, value: bool) -> None:
 def options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what each stage does.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=lambda value: _version(value=value), is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda value: _version(value=value),
+            is_eager=True,
+            help="Show the version and exit.",
+        ),
     ] = False,
 ) -> None:
     """Options before the command."""

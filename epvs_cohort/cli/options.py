@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from epvs_cohort.cluster_settings import load_cluster
-from epvs_cohort.cohort.cluster import ClusterChoice
-from epvs_cohort.data.discover import DiscoverOptions
 from epvs_cohort.errors import UsageError
+
+# Loaded where they are made: a command that only shares a name of an option must not load Dask and SimpleITK.
+if TYPE_CHECKING:
+    from epvs_cohort.cohort.cluster import ClusterChoice
+    from epvs_cohort.data.discover import DiscoverOptions
 
 Scans = Annotated[
     Path, typer.Argument(help="Folder, BIDS data set, CSV/TSV manifest, single file or DICOM folder.")
@@ -49,6 +51,8 @@ def discover_options(
     labels: list[str] | None, include: str | None, suffixes: list[str] | None, limit: int | None
 ) -> DiscoverOptions:
     """Which scans of SCANS are asked for."""
+    from epvs_cohort.data.discover import DiscoverOptions
+
     return DiscoverOptions(
         suffixes=tuple(suffixes or ()), participant_labels=tuple(labels or ()), include=include, limit=limit
     )
@@ -64,6 +68,9 @@ def cluster_choice(
     UsageError
         A scheduler and settings of local processes at once.
     """
+    from epvs_cohort.cluster_settings import load_cluster
+    from epvs_cohort.cohort.cluster import ClusterChoice
+
     if scheduler is not None and (n_procs is not None or cluster is not None):
         raise UsageError(
             "--scheduler names a cluster that is there; --n-procs and --cluster start a local one"

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from epvs_cohort.cli.options import DEFAULT_PROTOCOL
-from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.protocol import load_protocol
 
 protocol_app = typer.Typer(no_args_is_help=True, help="Look at study protocols.")
@@ -33,6 +32,9 @@ def show_model(
     name: Annotated[str, typer.Argument(metavar="NAME|DIR", help="Bundled name or folder.")] = "gp-unet-sim",
 ) -> None:
     """Print a model's card: what it was trained on, what it requires, how it did in validation."""
+    # Here, for a protocol is shown without torch.
+    from epvs_cohort.model.bundle import load_bundle
+
     bundle = load_bundle(name)
     console = Console(soft_wrap=True)
     console.print_json(json.dumps({"model_id": bundle.model_id, **bundle.card.model_dump(mode="json")}))
