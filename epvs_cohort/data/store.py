@@ -20,12 +20,13 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -45,7 +46,11 @@ from epvs_cohort.records import (
 STORE_VERSION = 1
 VOLUME, LABELS, SIDECAR = "volume.nii", "labels.nii", "prepared.json"
 HEAT, PICTURES = "heat.safetensors", "pictures.zip"
+#: Folder of the store within a cohort that consists of prepared volumes.
+COHORT_STORE = "prepared"
 _SCALE = 65535
+#: A stored voxel times this is its intensity.
+INTENSITY_STEP = np.float32(1.0 / _SCALE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,27 @@ class Stored:
     volume: PreparedVolume
     provenance: Provenance
     checksum: str
+
+
+@dataclass(frozen=True)
+class StoredFacts:
+    """What the side-car of a stored volume tells; no voxel is read.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (I, J, K) of the prepared grid.
+    spacing_mm : tuple of float
+        Edges of its voxels, three decimals.
+    ac : AcSlice or None
+        The native slice of the anterior commissure, None where it lies outside the scan.
+    """
+
+    key: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    ac: AcSlice | None
+    provenance: Provenance
 
 
 def folder_name(key: str) -> str:
@@ -105,6 +131,73 @@ class PreparedStore:
             return Provenance(**sidecar["provenance"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the volumes that are here, sorted; a folder without a readable side-car is passed over."""
+        return tuple(sorted(self._found()))
+
+    def _found(self) -> Iterator[str]:
+        try:
+            folders = [entry for entry in os.scandir(self.root) if entry.is_dir()]
+        except OSError:
+            return
+        for folder in folders:
+            try:
+                key = json.loads(Path(folder.path, SIDECAR).read_bytes())["key"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if isinstance(key, str) and folder_name(key) == folder.name:
+                yield key
+
+    def holds_any(self) -> bool:
+        """Whether any volume is here."""
+        return next(self._found(), None) is not None
+
+    def facts(self, key: str) -> StoredFacts:
+        """Grid and provenance of a stored volume.
+
+        Raises
+        ------
+        StoreError
+            It is missing, of another version of this program, or its side-car cannot be read.
+        """
+        folder = self.folder(key)
+        try:
+            sidecar = json.loads((folder / SIDECAR).read_bytes())
+            if sidecar["store_version"] != STORE_VERSION or sidecar["key"] != key:
+                raise ValueError(f"version {sidecar['store_version']} of scan {sidecar['key']!r}")
+            i, j, k = (int(n) for n in sidecar["shape"])
+            edges = np.linalg.norm(_matrix(sidecar["native_from_grid"])[:3, :3], axis=0)
+            ac = sidecar["ac_slice"]
+            return StoredFacts(
+                key=key,
+                shape=(i, j, k),
+                spacing_mm=(round(float(edges[0]), 3), round(float(edges[1]), 3), round(float(edges[2]), 3)),
+                ac=None if ac is None else AcSlice(**ac),
+                provenance=Provenance(**sidecar["provenance"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{folder}: no readable prepared volume: {error}") from error
+
+    def mapped(
+        self, key: str, shape: tuple[int, int, int]
+    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
+        """Stored intensities (times `INTENSITY_STEP` they are in [0, 1]) and labels, each (I, J, K), memory-mapped.
+
+        Checksums are not verified; `load` does that.
+
+        Raises
+        ------
+        StoreError
+            A file is missing or not of this shape.
+        """
+        folder = self.folder(key)
+        try:
+            volume = stored_nifti.mapped(folder / VOLUME, shape, np.uint16)
+            labels = stored_nifti.mapped(folder / LABELS, shape, np.uint8)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder}: no readable prepared volume: {error}") from error
+        return volume.view(np.dtype("<u2")), labels.view(np.uint8)
 
     def save(self, volume: PreparedVolume, provenance: Provenance) -> Path:
         """Store a volume in place of an earlier one; a crash leaves the old one, the new one, or none."""
@@ -204,6 +297,18 @@ class PreparedStore:
             return {}
 
 
+def store_in(folder: Path) -> PreparedStore | None:
+    """The store that ``folder`` is, or that it holds as ``prepared``; None where it is no prepared cohort.
+
+    A simulated prepared cohort has its tables beside a folder ``prepared``.
+    """
+    for root in (folder, folder / COHORT_STORE):
+        store = PreparedStore(root)
+        if store.holds_any():
+            return store
+    return None
+
+
 def _zip(pictures: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -250,7 +355,7 @@ def _volume(sidecar: dict[str, Any], blobs: Mapping[str, bytes]) -> PreparedVolu
     if len(shape) != 3:
         raise ValueError(f"shape {shape} is not three numbers")
     intensities = stored_nifti.decode(blobs[VOLUME], shape, np.uint16).astype(np.float32)
-    intensities *= np.float32(1.0 / _SCALE)
+    intensities *= INTENSITY_STEP
     native = sidecar["native"]
     i, j, k = (int(n) for n in native["shape"])
     offsets = np.asarray(sidecar["mni"]["offsets_mm"], dtype=np.float64)

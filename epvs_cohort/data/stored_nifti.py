@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
@@ -50,3 +52,34 @@ def decode(blob: bytes, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> np
         raise ValueError(f"{len(blob)} bytes, {needed} expected")
     flat = np.frombuffer(blob, dtype=kind, offset=_OFFSET)
     return flat.reshape(shape, order="F")
+
+
+def mapped(path: Path, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+    """Stored values of a file that :func:`encode` made, as a memory map: only what is looked at is read.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int
+        (I, J, K).
+    dtype : dtype
+        Type on disk.
+
+    Returns
+    -------
+    ndarray, shape (I, J, K), read-only
+        In Fortran order, without the slope.
+
+    Raises
+    ------
+    OSError
+        The file is missing or may not be read.
+    ValueError
+        It is shorter or longer than shape and type need.
+    """
+    kind = np.dtype(dtype).newbyteorder("<")
+    needed = _OFFSET + int(np.prod(shape)) * kind.itemsize
+    size = path.stat().st_size
+    if size != needed:
+        raise ValueError(f"{path}: {size} bytes, {needed} expected")
+    return np.memmap(path, dtype=kind, mode="r", offset=_OFFSET, shape=shape, order="F")
