@@ -1,4 +1,4 @@
-"""A simulated cohort as a BIDS data set with its truth beside it. One seed, one set of bytes."""
+"""A simulated cohort with its truth beside it: whole heads or prepared volumes. One seed, one set of bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ import numpy as np
 from epvs_cohort import __version__
 from epvs_cohort.data.files import require_folder, sweep, temporary_beside
 from epvs_cohort.errors import UsageError
-from epvs_cohort.protocol import digest
+from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.simulate.anatomy import (
     BUNDLED_ANATOMY,
     Anatomy,
@@ -27,29 +27,57 @@ from epvs_cohort.simulate.anatomy import (
     bundled_anatomy,
     load_anatomy,
 )
-from epvs_cohort.simulate.bids import SIMULATION_FILE, ScanTruth, write_scan, write_tables
+from epvs_cohort.simulate.bids import (
+    RESCAN_DAYS,
+    SIMULATION_FILE,
+    Entry,
+    ScanTruth,
+    write_scan,
+    write_tables,
+)
 from epvs_cohort.simulate.heads import (
     LATERAL_VENTRICLES,
     Acquisition,
+    Look,
+    Person,
     draw_person,
     draw_person_lesions,
+    draw_view,
     intracranial_ml,
     scan_person,
     ventricle_ml,
 )
-from epvs_cohort.simulate.lesions import DEFAULT_COUNT, NegativeBinomial
+from epvs_cohort.simulate.lesions import DEFAULT_COUNT, LesionSpec, NegativeBinomial
 from epvs_cohort.simulate.prepared import GROWTH
+from epvs_cohort.simulate.prepared_cohort import (
+    Origin,
+    Preparation,
+    check_protocol,
+    preparation_settings,
+    scan_prepared,
+    write_prepared,
+)
+from epvs_cohort.simulate.readers import ReaderModel, draw_leniency, draw_readings
 from epvs_cohort.simulate.settings import file_hashes, image_settings
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["evaluation", "training"]
+RescanScanner = Literal["same", "new"]
+
+#: Edges in mm of the voxels that scans have where no others are asked for (paper, Sec. 3).
+DEFAULT_VOXEL_MM = (0.49, 0.49, 0.8)
+
+#: A second visit is written beside ``out``, under its name with this ending.
+RESCAN_ENDING = "-rescan"
 
 #: Legal edge of a voxel in mm.
 VOXEL_RANGE_MM = (0.3, 6.0)
 
 #: Random streams of one scan; a stream that is not used (lesions) leaves the others alone.
-_PERSON, _LESIONS, _SCAN, _FACTS = range(4)
+_PERSON, _LESIONS, _SCAN, _FACTS, _READING, _RESCAN, _REREADING = range(7)
+#: Random stream of what is common to a whole cohort; its key is of another length than those of scans.
+_COHORT = 7
 
 #: Age in years: mean, deviation, and range.
 _AGE = (68.0, 10.0, 45.0, 95.0)
@@ -77,18 +105,28 @@ class SimulateOptions:
     anatomies : Path or None
         Folder of label maps; None is the bundled one.
     voxel_mm : tuple of float
+        Of a whole head. A prepared volume stands for a scan of the default voxels.
     with_lesions : bool
         False: the same heads without perivascular spaces.
     n_procs : int
+    prepared : bool
+        Prepared volumes in place of whole heads.
+    protocol : Protocol
+        Grid, mask and trim of prepared volumes.
+    rescan : str or None
+        Also write a second visit, on the ``same`` scanner or a ``new`` one.
     """
 
     scans: int
     seed: int
     kind: Kind = "evaluation"
     anatomies: Path | None = None
-    voxel_mm: tuple[float, float, float] = (0.49, 0.49, 0.8)
+    voxel_mm: tuple[float, float, float] = DEFAULT_VOXEL_MM
     with_lesions: bool = True
     n_procs: int = 1
+    prepared: bool = False
+    protocol: Protocol = field(default_factory=Protocol)
+    rescan: RescanScanner | None = None
 
 
 @dataclass(frozen=True)
@@ -105,34 +143,48 @@ class Facts:
 def simulate_cohort(
     out: Path, options: SimulateOptions, on_scan: Callable[[int, int], None] | None = None
 ) -> None:
-    """Simulate whole-head scans and write them with their truth to a new folder.
+    """Simulate scans and write them with their truth to a new folder, a second visit to another beside it.
 
     Parameters
     ----------
     out : Path
         Must not hold anything. It appears whole; in a folder that is there already, ``simulation.json`` appears
-        last.
+        last. The second visit goes to `rescan_folder`.
     options : SimulateOptions
     on_scan : callable, optional
-        Called with (done, asked for) after each scan.
+        Called with (done, asked for) after each person.
 
     Raises
     ------
     UsageError
-        An option is out of range, or ``out`` holds something.
+        An option is out of range, or a folder holds something.
     ConfigError
-        The folder of anatomies is unusable.
+        The folder of anatomies is unusable, or prepared volumes cannot follow the protocol.
     """
-    _check(out, options)
-    sizes = _ventricle_ranks(options)
+    targets = (out,) if options.rescan is None else (out, rescan_folder(out))
+    _check(targets, options)
+    plan = _planned(options)
     logger.info("%s: simulating %d scans, seed %d", out, options.scans, options.seed)
-    truths: list[ScanTruth] = []
-    with _whole_folder(out.resolve()) as folder:
-        for truth in _all_scans(folder, options, sizes):
-            truths.append(truth)
+    truths: list[list[ScanTruth]] = [[] for _ in targets]
+    with contextlib.ExitStack() as stack:
+        folders = tuple(stack.enter_context(_whole_folder(target.resolve())) for target in targets)
+        for visits in _all_scans(folders, plan):
+            for own, truth in zip(truths, visits, strict=True):
+                own.append(truth)
             if on_scan is not None:
-                on_scan(len(truths), options.scans)
-        write_tables(folder, truths, parameters(options))
+                on_scan(len(truths[0]), options.scans)
+        for visit, (folder, own) in enumerate(zip(folders, truths, strict=True), start=1):
+            write_tables(folder, own, parameters(options) | {"visit": visit})
+
+
+def rescan_folder(out: Path) -> Path:
+    """Where the second visit of the data set ``out`` goes.
+
+    >>> rescan_folder(Path("data/cohort")).name
+    'cohort-rescan'
+    """
+    whole = out.resolve()
+    return whole.with_name(whole.name + RESCAN_ENDING)
 
 
 @contextlib.contextmanager
@@ -157,7 +209,7 @@ def _whole_folder(out: Path) -> Iterator[Path]:
 
 
 def parameters(options: SimulateOptions) -> dict[str, object]:
-    """Settings that the images depend on, and their hash, for ``simulation.json``.
+    """Settings that scans and tables depend on, and their hash, for ``simulation.json``.
 
     Label maps are named by their SHA-256; what is no named setting is of ``program_version``.
     """
@@ -174,6 +226,9 @@ def parameters(options: SimulateOptions) -> dict[str, object]:
         "growth_range": list(_GROWTH_RANGE),
         "growth_of_training": list(GROWTH),
         "anatomy_spread": _ANATOMY_SPREAD,
+        "readers": asdict(ReaderModel()),
+        "prepared": preparation_settings(options.protocol) if options.prepared else None,
+        "rescan": None if options.rescan is None else {"scanner": options.rescan, "days": RESCAN_DAYS},
         "program_version": __version__,
         **image_settings(),
     }
@@ -214,32 +269,80 @@ def draw_facts(options: SimulateOptions, index: int, ventricle_ranks: tuple[floa
     return Facts(round(age), sex, growth, count if options.with_lesions else 0, anatomy)
 
 
-def _all_scans(out: Path, options: SimulateOptions, ranks: tuple[float, ...]) -> Iterator[ScanTruth]:
-    jobs = [(out, options, ranks, index) for index in range(options.scans)]
+@dataclass(frozen=True)
+class _Plan:
+    """All that the scans of a cohort have in common."""
+
+    options: SimulateOptions
+    ventricle_ranks: tuple[float, ...]
+    leniency: tuple[float, ...]
+    origin: Origin
+
+
+_Folders = tuple[Path, ...]
+_Visits = tuple[ScanTruth, ...]
+
+
+def _planned(options: SimulateOptions) -> _Plan:
+    rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(_COHORT,)))
+    drawn_by = {"settings": parameters(options)["settings_id"], "seed": options.seed}
+    return _Plan(
+        options=options,
+        ventricle_ranks=_ventricle_ranks(options),
+        leniency=draw_leniency(rng, ReaderModel()),
+        origin=Origin(digest(drawn_by), options.protocol.prepare_id),
+    )
+
+
+def _all_scans(folders: _Folders, plan: _Plan) -> Iterator[_Visits]:
+    options = plan.options
+    jobs = ((folders, plan, index) for index in range(options.scans))
     if options.n_procs == 1:
-        yield from map(_one_scan, jobs)
+        yield from map(_one_person, jobs)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(options.n_procs, options.scans), mp_context=context) as pool:
-        yield from pool.map(_one_scan, jobs)
+        yield from pool.map(_one_person, jobs)
 
 
-def _one_scan(job: tuple[Path, SimulateOptions, tuple[float, ...], int]) -> ScanTruth:
-    out, options, ranks, index = job
-    facts = draw_facts(options, index, ranks)
+def _one_person(job: tuple[_Folders, _Plan, int]) -> _Visits:
+    """Draw a person and write each visit."""
+    folders, plan, index = job
+    options = plan.options
+    facts = draw_facts(options, index, plan.ventricle_ranks)
     anatomy = _anatomy(options.anatomies, facts.anatomy)
     person = draw_person(_stream(options.seed, index, _PERSON), anatomy, facts.growth)
     lesions = draw_person_lesions(_stream(options.seed, index, _LESIONS), person, facts.count)
-    acquisition = Acquisition(voxel_mm=options.voxel_mm)
-    head = scan_person(_stream(options.seed, index, _SCAN), person, lesions, acquisition)
     covariates: dict[str, str | int | float] = {
         "age": facts.age,
         "sex": facts.sex,
         "icv_ml": round(intracranial_ml(person), 1),
         "ventricle_ml": round(ventricle_ml(person), 1),
     }
-    logger.info("scan %d: %s, %d lesions", index + 1, anatomy.name, len(head.lesions))
-    return write_scan(out, index + 1, head, covariates)
+    truths = []
+    for visit, folder in enumerate(folders, start=1):
+        rng = _stream(options.seed, index, _READING if visit == 1 else _REREADING)
+        readings = draw_readings(rng, lesions, plan.leniency, ReaderModel())
+        entry = Entry(index + 1, covariates, readings, visit)
+        truths.append(_one_scan(folder, plan, entry, person, lesions))
+    logger.info("scan %d: %s, %d lesions", index + 1, anatomy.name, len(lesions))
+    return tuple(truths)
+
+
+def _one_scan(
+    folder: Path, plan: _Plan, entry: Entry, person: Person, lesions: list[LesionSpec]
+) -> ScanTruth:
+    """Scan a person once and write the scan."""
+    options, index = plan.options, entry.number - 1
+    acquisition = Acquisition(voxel_mm=options.voxel_mm)
+    look: Look | None = None
+    if entry.visit > 1 and options.rescan == "same":
+        look = draw_view(_stream(options.seed, index, _SCAN), person, acquisition).look
+    rng = _stream(options.seed, index, _SCAN if entry.visit == 1 else _RESCAN)
+    if options.prepared:
+        how = Preparation(acquisition, options.protocol)
+        return write_prepared(folder, entry, scan_prepared(rng, person, lesions, how, look), plan.origin)
+    return write_scan(folder, entry, scan_person(rng, person, lesions, acquisition, look))
 
 
 def _stream(seed: int, index: int, stream: int) -> np.random.Generator:
@@ -268,7 +371,7 @@ def _ventricle_ranks(options: SimulateOptions) -> tuple[float, ...]:
     return tuple(float(rank) / (len(share) - 1) for rank in order)
 
 
-def _check(out: Path, options: SimulateOptions) -> None:
+def _check(targets: tuple[Path, ...], options: SimulateOptions) -> None:
     if options.scans < 1 or options.n_procs < 1 or options.seed < 0:
         raise UsageError(
             f"scans {options.scans}, n_procs {options.n_procs}, seed {options.seed}: "
@@ -277,6 +380,23 @@ def _check(out: Path, options: SimulateOptions) -> None:
     low, high = VOXEL_RANGE_MM
     if not all(low <= edge <= high for edge in options.voxel_mm):
         raise UsageError(f"voxel {options.voxel_mm} mm: edges of {low} to {high} mm are legal")
+    if options.prepared:
+        _check_prepared(options)
+    for out in targets:
+        _check_empty(out)
+
+
+def _check_prepared(options: SimulateOptions) -> None:
+    if options.voxel_mm != DEFAULT_VOXEL_MM:
+        raise UsageError(
+            f"voxel {options.voxel_mm} mm for prepared volumes: theirs are the protocol's, "
+            f"{options.protocol.grid.spacing_mm} mm",
+            hint="name a protocol with another grid.spacing_mm",
+        )
+    check_protocol(options.protocol)
+
+
+def _check_empty(out: Path) -> None:
     require_folder(out)
     sweep(out)
     if out.exists() and (found := sorted(path.name for path in out.iterdir())):

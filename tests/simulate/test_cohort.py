@@ -144,7 +144,9 @@ def test_settings_follow_what_images_depend_on(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = json.loads((cohort / "simulation.json").read_text())
-    assert written == json.loads(json.dumps({"statement": written["statement"], **parameters(OPTIONS)}))
+    assert written == json.loads(
+        json.dumps({"statement": written["statement"], "visit": 1, **parameters(OPTIONS)})
+    )
     digest = hashlib.sha256(BUNDLED_ANATOMY.read_bytes()).hexdigest()
     assert written["settings"]["anatomies"] == {BUNDLED_ANATOMY.name: digest}
     for module, name, value in (
