@@ -11,9 +11,9 @@ import pytest
 from epvs_cohort.cluster_settings import ClusterSettings, load_cluster
 from epvs_cohort.errors import ProtocolError
 from epvs_cohort.protocol import Protocol, load_protocol, pipelines_dir
-from epvs_cohort.train.recipe import Recipe, load_recipe
+from epvs_cohort.train.recipe import AnyRecipe, load_recipe
 
-LOADERS: dict[str, Callable[[str], Protocol | ClusterSettings | Recipe]] = {
+LOADERS: dict[str, Callable[[str], Protocol | ClusterSettings | AnyRecipe]] = {
     "protocols": load_protocol,
     "clusters": load_cluster,
     "recipes": load_recipe,

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from epvs_cohort.data.files import whole_file
+from epvs_cohort.data.files import require_folder, sweep, whole_file, write_whole
 from epvs_cohort.errors import ConfigError, UsageError
+from epvs_cohort.train.journal import JOURNAL_FILE, PICTURES_FOLDER, TENSORBOARD_FOLDER
 
 CHECKPOINT_FILE = "checkpoint.pt"
+
+#: Says what a run was made of; written before the first checkpoint.
+RECIPE_FILE = "recipe.json"
+
+#: What may be in a folder that a run ended in before its first checkpoint.
+BEGUN = frozenset({RECIPE_FILE, JOURNAL_FILE, TENSORBOARD_FOLDER, PICTURES_FOLDER})
+
+
+def check_folder(out: Path) -> None:
+    """A new folder, one that a run was begun in, or one that a run ended in before its first checkpoint.
+
+    Raises
+    ------
+    UsageError
+        It holds something else, or is no folder.
+    """
+    require_folder(out)
+    sweep(out)
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    if CHECKPOINT_FILE not in found and (others := sorted(found - BEGUN)):
+        raise UsageError(
+            f"{out}: a new or empty folder, or that of a run, is needed; found {others[0]}",
+            hint="name another --out",
+        )
+
+
+def write_record(out: Path, record: Mapping[str, object]) -> None:
+    """Write what a run is made of."""
+    write_whole(out / RECIPE_FILE, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def write_checkpoint(folder: Path, identity: str, state: dict[str, Any]) -> None:
@@ -37,7 +69,8 @@ def read_checkpoint(folder: Path, identity: str, device: torch.device) -> dict[s
         raise ConfigError(f"{path}: not a readable checkpoint", hint="begin in another --out") from error
     if not isinstance(state, dict) or state.get("identity") != identity:
         raise ConfigError(
-            f"{path}: the checkpoint is of another recipe or seed, another protocol or simulator, or other label maps",
+            f"{path}: the checkpoint is of another recipe or seed, another protocol or simulator, or other label maps, "
+            "scans or counts",
             hint="resume with those it was begun with, or begin in another --out",
         )
     return state

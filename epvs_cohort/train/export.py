@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epvs_cohort.model.bundle import CARD_FILE, Bundle, ModelCard, Requirements, save_bundle
@@ -23,7 +23,18 @@ LIMITS = (
     "accuracy on real scans. Check counts against readers on your own scans before using them in a study."
 )
 
-_NO_HASH = "0" * 64
+_SCALING = (
+    "Lesions match one to one within 3 voxels of the prepared grid, at the threshold that the network's own count "
+    "sets. The last layer was scaled by {:.3f}, one factor, fitted on counts of whole simulated volumes of the "
+    "training anatomies."
+)
+
+_WEIGHTING = (
+    "The weight of method (f), {}, was chosen on the validation volumes above, the only place where positions of "
+    "lesions were used, so its figures are a little too good."
+)
+
+NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,19 @@ class Provenance:
         In words, for the card.
     run_words : str
         Time, steps and machine of the run, for the words beside the card.
+    scaling, weighting : str
+        How the last layer was scaled, and where the weight of method (f) is from; for the words beside the card.
+    simulated : bool
+        Scans that were learned from, now or before, are simulated.
     """
 
     trained_on: str
     supervision: str
     validated_on: str
     run_words: str
+    scaling: str = ""
+    weighting: str = ""
+    simulated: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,7 @@ def draft_bundle(network: GpUnet, unit: float, recipe: Recipe, protocol: Protoco
         requires=Requirements.of(protocol),
         trained_on="simulated scans; still in training",
         supervision="counts of windows",
-        weights_sha256=_NO_HASH,
+        weights_sha256=NO_HASH,
     )
     return Bundle(card, folded)
 
@@ -97,7 +115,8 @@ def export_bundle(
             "heat_scale": tuning.heat_scale,
         }
     )
-    return card, draft.network, readme(card, provenance)
+    words = replace(provenance, scaling=_SCALING.format(scale), weighting=_WEIGHTING.format(tuning.weight))
+    return card, draft.network, readme(card, words)
 
 
 def write_bundle(folder: Path, exported: tuple[ModelCard, GpUnet, str]) -> Bundle:
@@ -126,17 +145,41 @@ def _figures(
     }
 
 
+#: Rows of the table of figures: what they are called, and how their values are written.
+_ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("volumes, mean count", (("volumes", ".0f"), ("mean_count", ".1f"))),
+    ("ICC(A,1) of counts", (("icc", ".3f"),)),
+    ("Pearson's r", (("r", ".3f"),)),
+    ("mean squared error", (("mse", ".2f"),)),
+    ("mean absolute error, bias", (("mae", ".2f"), ("bias", "+.2f"))),
+    ("slope of estimate over truth", (("slope", ".2f"),)),
+    (
+        "(e) heatmap: sensitivity, false discovery rate",
+        (("sensitivity_e", ".1%"), ("false_discovery_rate_e", ".1%")),
+    ),
+    (
+        "(f) with intensities: sensitivity, false discovery rate",
+        (("sensitivity_f", ".1%"), ("false_discovery_rate_f", ".1%")),
+    ),
+)
+
+
 def readme(card: ModelCard, provenance: Provenance) -> str:
     """Model card in words, Markdown."""
-    figures = card.validation
     count_words = (
         "the whole region of interest" if card.count_target == "roi" else "the slice of the commissure"
     )
     widths = "/".join(str(width) for width in card.architecture.widths)
+    warning = (
+        "**Trained on simulated scans; no figure below is an accuracy on real scans.**"
+        if provenance.simulated
+        else "**Not a medical device.**"
+    )
+    remarks = "\n\n".join(words for words in (provenance.scaling, provenance.weighting) if words)
     return f"""# {card.name}
 
 Counts enlarged perivascular spaces of the basal ganglia in {count_words}, and gives the heatmap they are
-located on. **Trained on simulated scans; no figure below is an accuracy on real scans.**
+located on. {warning}
 
 * **Network:** GP-UNet, feature maps {widths}, global {card.architecture.pooling} pooling within the
   {card.architecture.pool_within}, {card.architecture.last_layer} last layer; batch norm folded into the convolutions.
@@ -148,25 +191,25 @@ located on. **Trained on simulated scans; no figure below is an accuracy on real
   smoothed by {card.requires.smooth_sigma_voxels} voxels; highest {100 * card.requires.trim.fraction:g} % of the
   {card.requires.trim.over} trimmed with headroom {card.requires.trim.headroom}; cubic B-spline interpolation.
 
-## Figures on simulated validation data
+## Figures on {"simulated " if provenance.simulated else ""}validation data
 
 {card.validated_on}
 
 | | |
 |---|---|
-| volumes, mean count | {figures["volumes"]:.0f}, {figures["mean_count"]:.1f} |
-| ICC(A,1) of counts | {figures["icc"]:.3f} |
-| Pearson's r | {figures["r"]:.3f} |
-| mean absolute error, bias | {figures["mae"]:.2f}, {figures["bias"]:+.2f} |
-| (e) heatmap: sensitivity, false discovery rate | {figures["sensitivity_e"]:.1%}, {figures["false_discovery_rate_e"]:.1%} |
-| (f) with intensities: sensitivity, false discovery rate | {figures["sensitivity_f"]:.1%}, {figures["false_discovery_rate_f"]:.1%} |
+{_figure_rows(card.validation)}
 
-Lesions match one to one within 3 voxels of the prepared grid, at the threshold that the network's own count
-sets. The last layer was scaled by {figures["last_layer_scale"]:.3f}, one factor, fitted on counts of whole simulated
-volumes of the training anatomies. The weight of method (f), {card.score_weight}, was chosen on the validation volumes
-above, the only place where positions of lesions were used, so its figures are a little too good.
+{remarks}
 
 ## What it must not be used for
 
 {card.limits}
-"""  # noqa: E501
+"""
+
+
+def _figure_rows(figures: Mapping[str, float]) -> str:
+    return "\n".join(
+        f"| {name} | {', '.join(format(figures[key], how) for key, how in cells)} |"
+        for name, cells in _ROWS
+        if all(key in figures for key, _ in cells)
+    )

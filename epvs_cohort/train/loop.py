@@ -198,7 +198,9 @@ class _Trainer:
         self._recipe, self._source, self._run, self._judge = recipe, source, run, judge
         self._device = torch.device(run.device)
         self._half = bfloat16_is_fast(run.device)
-        self._network = new_network(recipe.architecture, run.seed, batch_norm=recipe.batch_norm).to(self._device)
+        self._network = new_network(recipe.architecture, run.seed, batch_norm=recipe.batch_norm).to(
+            self._device
+        )
         self._network = self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._unit = 1.0
         self._progress = Progress()

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from epvs_cohort.model.network import Architecture
 from epvs_cohort.protocol import Positive, Settings, explain, named_file, read_toml
+from epvs_cohort.train.augment import AugmentSettings
 from epvs_cohort.train.objective import LossName
 from epvs_cohort.train.optimizers import OptimizerName, Schedule
 
@@ -88,6 +89,9 @@ class ScanRecipe(Settings):
     description: str = ""
     #: None is that of the bundle that training starts from, or the default.
     architecture: Architecture | None = None
+    #: Where the count is that of the anterior commissure's slice, pool within that slice; false is the paper's way,
+    #: whose network pools over all it sees.
+    pool_in_slice: bool = True
     batch_norm: bool = True
     #: Share of the run after which batch norm keeps its statistics, recomputed on whole training volumes, so that what
     #: is trained is what a folded network computes; 1 is never.
@@ -123,6 +127,7 @@ class ScanRecipe(Settings):
     validate_every: Annotated[int, Field(ge=1)] = 100
     #: Validations without a smaller mean squared error before training stops.
     patience: Annotated[int, Field(ge=1)] = 12
+    augment: AugmentSettings = AugmentSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> ScanRecipe:

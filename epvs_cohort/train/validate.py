@@ -1,20 +1,22 @@
-"""Whole simulated volumes: scaling the last layer on counts, tuning method (f), and figures."""
+"""Whole volumes: scaling the last layer on counts, tuning method (f), and figures."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol as Structure
 
 import numpy as np
 
 from epvs_cohort.detect.lesions import detect
 from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.errors import ModelError, PredictionError
+from epvs_cohort.geometry import FloatArray, apply_affine
 from epvs_cohort.model.bundle import Bundle
 from epvs_cohort.model.predict import Device, Predictor
 from epvs_cohort.protocol import Protocol
-from epvs_cohort.records import Prediction
+from epvs_cohort.records import Detection, Prediction, PreparedVolume
 from epvs_cohort.simulate.windows import LabelledVolume
 from epvs_cohort.train.figures import CountFigures, MatchFigures, count_figures, match_points
 
@@ -22,6 +24,26 @@ _log = logging.getLogger(__name__)
 
 #: Weights of the intensities that are tried for method (f); heat is divided by its usual peak.
 SCORE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0)
+
+
+class Pointed(Structure):
+    """A volume whose lesions are known, such as `PointedVolume` or `simulate.windows.LabelledVolume`."""
+
+    @property
+    def volume(self) -> PreparedVolume:
+        """The volume."""
+
+    @property
+    def points(self) -> FloatArray:
+        """Centres of its lesions in voxels of the prepared grid, shape (N, 3); of the slice's, where that counts."""
+
+
+@dataclass(frozen=True)
+class PointedVolume:
+    """A volume and the centres of its lesions in voxels of the prepared grid, shape (N, 3)."""
+
+    volume: PreparedVolume
+    points: FloatArray
 
 
 @dataclass(frozen=True)
@@ -81,9 +103,13 @@ def count_scale(volumes: Sequence[LabelledVolume], predictions: Sequence[Predict
 
 
 def tune_score(
-    volumes: Sequence[LabelledVolume], predictions: Sequence[Prediction], protocol: Protocol
+    volumes: Sequence[Pointed], predictions: Sequence[Prediction], protocol: Protocol
 ) -> ScoreTuning:
-    """Choose the weight of method (f) that matches most lesions (highest F1, the smaller weight on ties)."""
+    """Choose the weight of method (f) that matches most lesions (highest F1, the smaller weight on ties).
+
+    Where the count is that of the anterior commissure's slice, lesions are matched within it, by the centres of
+    their cross-sections.
+    """
     scale = float(np.mean([prediction.heat.max() for prediction in predictions]))
     scale = max(scale, float(np.finfo(np.float32).tiny))
     heatmap = _found(volumes, predictions, protocol, ScoreSettings())
@@ -100,7 +126,7 @@ def tune_score(
 
 
 def _found(
-    volumes: Sequence[LabelledVolume],
+    volumes: Sequence[Pointed],
     predictions: Sequence[Prediction],
     protocol: Protocol,
     score: ScoreSettings,
@@ -108,9 +134,17 @@ def _found(
     true = found = matched = 0
     settings = protocol.detection.model_copy(update={"method": score.method})
     for each, prediction in zip(volumes, predictions, strict=True):
-        lesions = detect(each.volume, prediction, settings, protocol.count_target, score).lesions
-        centers = np.array([lesion.grid_voxel for lesion in lesions], dtype=np.float64).reshape(-1, 3)
-        true += each.count
-        found += len(lesions)
+        detection = detect(each.volume, prediction, settings, protocol.count_target, score)
+        centers = _centers(each.volume, detection, protocol)
+        true += len(each.points)
+        found += len(centers)
         matched += match_points(each.points, centers)
     return MatchFigures(true, found, matched)
+
+
+def _centers(volume: PreparedVolume, detection: Detection, protocol: Protocol) -> FloatArray:
+    if protocol.count_target == "roi":
+        places = [lesion.grid_voxel for lesion in detection.lesions]
+        return np.array(places, dtype=np.float64).reshape(-1, 3)
+    places = [lesion.ac_mm for lesion in detection.lesions if lesion.ac_mm is not None]
+    return apply_affine(volume.grid_from_native, np.array(places, dtype=np.float64).reshape(-1, 3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,7 @@ import numpy as np
 import torch
 
 from epvs_cohort import __version__
-from epvs_cohort.data.files import require_folder, sweep, write_whole
-from epvs_cohort.errors import ConfigError, UsageError
+from epvs_cohort.errors import ConfigError
 from epvs_cohort.model.bundle import Bundle
 from epvs_cohort.model.network import GpUnet
 from epvs_cohort.protocol import Protocol, digest, load_protocol
@@ -30,7 +28,7 @@ from epvs_cohort.simulate.windows import (
     WindowSettings,
     draw_windows,
 )
-from epvs_cohort.train.checkpoint import CHECKPOINT_FILE
+from epvs_cohort.train.checkpoint import check_folder, write_record
 from epvs_cohort.train.export import HeldOut, Provenance, draft_bundle, export_bundle, write_bundle
 from epvs_cohort.train.loop import Judge, Progress, RunSettings, Source, check_start, train
 from epvs_cohort.train.recipe import Recipe
@@ -51,8 +49,6 @@ _log = logging.getLogger(__name__)
 
 #: Whole volumes that a checkpoint is judged on; more would cost the time of training steps.
 JUDGED_VOLUMES = 10
-
-RECIPE_FILE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -102,11 +98,11 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
         "validation": validation,
     }
     run = replace(settings.run, inputs_id=digest(inputs))
-    _check_folder(run.out)
+    check_folder(run.out)
     check_start(recipe, run)
     run.out.mkdir(parents=True, exist_ok=True)
     record = {"recipe": recipe.model_dump(mode="json"), "inputs": inputs, "run": _run_facts(settings)}
-    _write_record(run.out, record)
+    write_record(run.out, record)
     scenes = draw_scenes(
         orders(split.training, recipe.canvases, (run.seed, TRAINING), protocol), settings.n_procs
     )
@@ -114,7 +110,7 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
     judge = _judge_of(recipe, protocol, held_out.validation[:JUDGED_VOLUMES])
     trained = train(recipe, window_source(recipe, scenes, run.seed), run, judge)
     done = {"steps": trained.progress.steps, "minutes": round(trained.progress.seconds / 60.0, 2)}
-    _write_record(run.out, {**record, "done": done})
+    write_record(run.out, {**record, "done": done})
     provenance = _provenance(recipe, split, settings, trained.progress)
     exported = export_bundle(trained, recipe, protocol, held_out, provenance)
     return write_bundle(run.out, exported)
@@ -166,18 +162,6 @@ def _files(anatomies: Sequence[Path | None]) -> list[Path]:
     return [BUNDLED_ANATOMY if path is None else path for path in anatomies]
 
 
-def _check_folder(out: Path) -> None:
-    """A new folder, one that a run was begun in, or one that a run ended in before its first checkpoint."""
-    require_folder(out)
-    sweep(out)
-    found = {path.name for path in out.iterdir()} if out.exists() else set()
-    if CHECKPOINT_FILE not in found and (others := sorted(found - {RECIPE_FILE})):
-        raise UsageError(
-            f"{out}: a new or empty folder, or that of a run, is needed; found {others[0]}",
-            hint="name another --out",
-        )
-
-
 def _run_facts(settings: TrainingSettings) -> dict[str, object]:
     run = settings.run
     return {
@@ -188,10 +172,6 @@ def _run_facts(settings: TrainingSettings) -> dict[str, object]:
         "resumed": run.resume,
         "program_version": __version__,
     }
-
-
-def _write_record(out: Path, record: Mapping[str, object]) -> None:
-    write_whole(out / RECIPE_FILE, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def window_source(recipe: Recipe, scenes: tuple[Scene, ...], seed: int) -> Source:

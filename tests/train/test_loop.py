@@ -66,7 +66,10 @@ def test_counts_of_dots_are_learned(tmp_path: Path) -> None:
     assert trained.progress.steps == [250, 30]
     # The variance of the counts is 1.25: what the best constant would leave.
     assert _error(trained) < 0.3
-    assert _error(Trained(new_network(recipe.architecture, 3, batch_norm=True), trained.unit, trained.progress)) > 1.0
+    assert (
+        _error(Trained(new_network(recipe.architecture, 3, batch_norm=True), trained.unit, trained.progress))
+        > 1.0
+    )
 
 
 #: Batches that are drawn before the cut: in the first stage, and in the second, whose statistics are frozen.

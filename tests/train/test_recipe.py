@@ -8,7 +8,8 @@ import pytest
 
 from epvs_cohort.errors import ProtocolError
 from epvs_cohort.protocol import load_protocol, pipelines_dir
-from epvs_cohort.train.recipe import load_recipe
+from epvs_cohort.train.augment import AugmentSettings
+from epvs_cohort.train.recipe import Recipe, ScanRecipe, load_recipe
 
 FILES = sorted((pipelines_dir() / "recipes").glob("*.toml"))
 
@@ -22,7 +23,22 @@ def test_recipe_loads_and_is_named_after_itself(path: Path) -> None:
     recipe = load_recipe(path.stem)
     assert recipe.name == path.stem
     assert recipe.description
-    assert load_protocol(recipe.protocol).model == recipe.name
+    if isinstance(recipe, Recipe):
+        assert load_protocol(recipe.protocol).model == recipe.name
+
+
+def test_the_paper_is_the_paper_where_it_says() -> None:
+    recipe = load_recipe("paper")
+    assert isinstance(recipe, ScanRecipe)
+    assert (recipe.loss, recipe.optimizer, recipe.set_size) == ("mse", "adadelta", 1)
+    assert recipe.augment == AugmentSettings()
+
+
+def test_a_bundle_is_gone_on_from_without_batch_norm() -> None:
+    recipe = load_recipe("fine-tune")
+    assert isinstance(recipe, ScanRecipe)
+    assert recipe.architecture is None
+    assert not recipe.batch_norm
 
 
 @pytest.mark.parametrize(
@@ -35,6 +51,14 @@ def test_recipe_loads_and_is_named_after_itself(path: Path) -> None:
         ('name = "x"\n[[stages]]\nlearning_rate = 0', "learning_rate"),
         ('name = "x"\nvalidation_volumes = 1', "validation_volumes"),
         ("name = ", "not a readable TOML"),
+        ('name = "x"\nsupervision = "scan"', "supervision"),
+        ('name = "x"\nsupervision = "scans"\nstages = []', "stages"),
+        ('name = "x"\nsupervision = "scans"\nloss = "mae"', "loss"),
+        ('name = "x"\nsupervision = "scans"\nlearning_rate = 0.1', "final_learning_rate 1.0 is above"),
+        (
+            'name = "x"\nsupervision = "scans"\nloss = "poisson"\narchitecture = {last_layer = "free"}',
+            "never negative",
+        ),
     ],
 )
 def test_illegal_recipes_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -14,11 +14,11 @@ from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.model.bundle import Bundle, load_bundle
 from epvs_cohort.model.network import Architecture
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
-from epvs_cohort.train.checkpoint import CHECKPOINT_FILE
+from epvs_cohort.train.checkpoint import CHECKPOINT_FILE, RECIPE_FILE
 from epvs_cohort.train.loop import RunSettings
 from epvs_cohort.train.recipe import Recipe, StageSettings
 from epvs_cohort.train.scenes import split_anatomies
-from epvs_cohort.train.workflow import RECIPE_FILE, TrainingSettings, train_recipe
+from epvs_cohort.train.workflow import TrainingSettings, train_recipe
 
 PROTOCOL = """
 name = "small"

@@ -1,0 +1,72 @@
+"""Places of lesions that people marked, or a simulator drew: a table ``scan,lesion,x_mm,y_mm,z_mm``, native RAS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from epvs_cohort.data.manifest import Table, read_table
+from epvs_cohort.errors import CountsError, ManifestError
+from epvs_cohort.geometry import FloatArray
+from epvs_cohort.protocol import CountTarget
+
+COLUMNS = ("x_mm", "y_mm", "z_mm")
+#: Columns of a simulated cohort: whether a lesion crosses the slice, and the middle of its cross-section.
+IN_SLICE, SLICE_COLUMNS = "in_ac_slice", ("ac_x_mm", "ac_y_mm", "ac_z_mm")
+
+
+def read_points(path: Path, target: CountTarget) -> Mapping[str, FloatArray]:
+    """Read places of lesions by scan.
+
+    Parameters
+    ----------
+    path : Path
+    target : {"roi", "ac_slice"}
+        With ``ac_slice`` only lesions of that slice are meant: those that ``in_ac_slice`` says, at the middle of their
+        cross-section, or all where there is no such column.
+
+    Returns
+    -------
+    mapping of str to ndarray, shape (N, 3)
+        Native RAS mm. A scan of which the table names lesions, but none in the slice, has N = 0.
+
+    Raises
+    ------
+    CountsError
+        The table cannot be read, lacks a column, or a coordinate is no number.
+    """
+    try:
+        table = read_table(path)
+    except ManifestError as error:
+        raise CountsError(error.message, hint=error.hint) from error
+    in_slice = target == "ac_slice" and IN_SLICE in table.columns
+    wanted = SLICE_COLUMNS if in_slice else COLUMNS
+    needed = ("scan", *wanted)
+    if missing := [name for name in needed if name not in table.columns]:
+        raise CountsError(
+            f"{path}: column {missing[0]} is missing; found {', '.join(table.columns)}",
+            hint="needed are scan, x_mm, y_mm and z_mm",
+        )
+    chosen = table.column(IN_SLICE) if in_slice else ("1",) * len(table.rows)
+    places: dict[str, list[tuple[float, ...]]] = {}
+    columns = [table.column(name) for name in needed]
+    for (line, _), counts, scan, *cells in zip(table.rows, chosen, *columns, strict=True):
+        found = places.setdefault(scan, [])
+        if counts == "1":
+            found.append(tuple(_number(table, line, cell) for cell in cells))
+    return {scan: np.array(found, dtype=np.float64).reshape(-1, 3) for scan, found in places.items()}
+
+
+def _number(table: Table, line: int, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CountsError(
+            f"{table.path}: line {line}: {cell!r} is no coordinate; a finite number of mm is legal"
+        )
+    return value

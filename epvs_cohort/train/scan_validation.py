@@ -1,0 +1,99 @@
+"""Counted scans that are not learned from: their counts as `model.predict` makes them, and pictures of some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epvs_cohort.model.network import GpUnet, pool_rows
+from epvs_cohort.records import Float32Array
+from epvs_cohort.train.figures import CountFigures, count_figures
+from epvs_cohort.train.scan_steps import Shown, shown
+from epvs_cohort.train.volumes import CountedVolume
+
+#: Scans that a validation shows pictures of.
+PICTURES = 4
+
+
+@dataclass(frozen=True)
+class HeatPicture:
+    """An axial slice of a scan.
+
+    Attributes
+    ----------
+    intensities, heat : ndarray, shape (I, J), float32
+        Of the slice that has most of the pooled voxels; for the count of one slice that is the slice.
+    """
+
+    key: str
+    intensities: Float32Array
+    heat: Float32Array
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Counts of validation scans.
+
+    Attributes
+    ----------
+    keys : tuple of str
+    truth, estimate : tuple of float
+        In the order of ``keys``.
+    pictures : tuple of HeatPicture
+        Of the first scans.
+    """
+
+    keys: tuple[str, ...]
+    truth: tuple[float, ...]
+    estimate: tuple[float, ...]
+    pictures: tuple[HeatPicture, ...]
+
+    @property
+    def figures(self) -> CountFigures:
+        """Agreement of estimate and truth."""
+        return count_figures(self.truth, self.estimate)
+
+
+@torch.inference_mode()
+def judge(network: GpUnet, unit: float, volumes: Iterable[CountedVolume], *, half: bool) -> Judged:
+    """Count volumes one by one with a network in training, whose counts are to be multiplied by ``unit``."""
+    device = next(network.parameters()).device
+    network.eval()
+    keys, truth, estimate = [], [], []
+    pictures: list[HeatPicture] = []
+    for volume in volumes:
+        given = shown(volume, device)
+        intensities = given.intensities.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            features = network.features(intensities)
+        keys.append(volume.key)
+        truth.append(volume.count)
+        estimate.append(unit * count_of(network, features, given))
+        if len(pictures) < PICTURES:
+            pictures.append(_picture(network, unit, features, volume))
+    return Judged(tuple(keys), tuple(truth), tuple(estimate), tuple(pictures))
+
+
+def count_of(network: GpUnet, features: Tensor, given: Shown) -> float:
+    """Eq. 2 of one volume from its (1, C, I, J, K) features, summed in float64."""
+    rows = features[0].permute(1, 2, 3, 0)
+    within = given.mask[0, 0]
+    if network.architecture.pool_within == "crop":
+        within = torch.ones_like(within)
+    pooled = pool_rows(rows[within].float(), network.architecture.pooling)
+    return float(network.count(pooled[None])[0])
+
+
+def _picture(network: GpUnet, unit: float, features: Tensor, volume: CountedVolume) -> HeatPicture:
+    k = int(np.argmax(volume.mask.sum(axis=(0, 1))))
+    heat = network.heatmap(features[..., k : k + 1])[0, :, :, 0] * unit
+    inside = volume.mask[:, :, k]
+    return HeatPicture(
+        volume.key,
+        volume.intensities[:, :, k],
+        np.where(inside, heat.cpu().numpy(), 0.0).astype(np.float32),
+    )
