@@ -47,8 +47,8 @@ from epvs_cohort.simulate.heads import (
     scan_person,
     ventricle_ml,
 )
-from epvs_cohort.simulate.lesions import DEFAULT_COUNT, LesionSpec, NegativeBinomial
-from epvs_cohort.simulate.prepared import GROWTH
+from epvs_cohort.simulate.lesions import LesionSpec
+from epvs_cohort.simulate.people import Kind, draw_facts, people_settings
 from epvs_cohort.simulate.prepared_cohort import (
     Origin,
     Preparation,
@@ -57,12 +57,11 @@ from epvs_cohort.simulate.prepared_cohort import (
     scan_prepared,
     write_prepared,
 )
-from epvs_cohort.simulate.readers import ReaderModel, draw_leniency, draw_readings
+from epvs_cohort.simulate.readers import ReaderModel, draw_readings
 from epvs_cohort.simulate.settings import file_hashes, image_settings
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["evaluation", "training"]
 RescanScanner = Literal["same", "new"]
 
 #: Edges in mm of the voxels that scans have where no others are asked for (paper, Sec. 3).
@@ -76,18 +75,6 @@ VOXEL_RANGE_MM = (0.3, 6.0)
 
 #: Random streams of one scan; a stream that is not used (lesions) leaves the others alone.
 _PERSON, _LESIONS, _SCAN, _FACTS, _READING, _RESCAN, _REREADING = range(7)
-#: Random stream of what is common to a whole cohort; its key is of another length than those of scans.
-_COHORT = 7
-
-#: Age in years: mean, deviation, and range.
-_AGE = (68.0, 10.0, 45.0, 95.0)
-#: In an evaluation cohort the mean count grows by this part a year (e-fold), and so do the ventricles.
-_COUNT_PER_YEAR = 0.025
-_GROWTH_PER_YEAR = 0.012
-_GROWTH_NOISE = 0.10
-_GROWTH_RANGE = (-0.2, 0.45)
-#: How far in rank the ventricles of a chosen anatomy are off those that go with the age.
-_ANATOMY_SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -127,17 +114,6 @@ class SimulateOptions:
     prepared: bool = False
     protocol: Protocol = field(default_factory=Protocol)
     rescan: RescanScanner | None = None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Age, sex, ventricle growth, count and anatomy of one person, before any image is drawn."""
-
-    age: int
-    sex: str
-    growth: float
-    count: int
-    anatomy: int
 
 
 def simulate_cohort(
@@ -219,13 +195,7 @@ def parameters(options: SimulateOptions) -> dict[str, object]:
         "with_lesions": options.with_lesions,
         "anatomies": file_hashes(_paths(options.anatomies) or [BUNDLED_ANATOMY]),
         "acquisition": asdict(Acquisition(voxel_mm=options.voxel_mm)),
-        "age": list(_AGE),
-        "count_per_year": _COUNT_PER_YEAR,
-        "growth_per_year": _GROWTH_PER_YEAR,
-        "growth_noise": _GROWTH_NOISE,
-        "growth_range": list(_GROWTH_RANGE),
-        "growth_of_training": list(GROWTH),
-        "anatomy_spread": _ANATOMY_SPREAD,
+        **people_settings(),
         "readers": asdict(ReaderModel()),
         "prepared": preparation_settings(options.protocol) if options.prepared else None,
         "rescan": None if options.rescan is None else {"scanner": options.rescan, "days": RESCAN_DAYS},
@@ -240,42 +210,12 @@ def parameters(options: SimulateOptions) -> dict[str, object]:
     }
 
 
-def draw_facts(options: SimulateOptions, index: int, ventricle_ranks: tuple[float, ...]) -> Facts:
-    """Draw what is known of person ``index`` (from 0) before the head is drawn.
-
-    Parameters
-    ----------
-    ventricle_ranks : tuple of float
-        Rank of each anatomy by the size of its ventricles, 0 to 1.
-    """
-    rng = _stream(options.seed, index, _FACTS)
-    mean, deviation, low, high = _AGE
-    age = float(np.clip(rng.normal(mean, deviation), low, high))
-    sex = "F" if rng.random() < 0.5 else "M"
-    ranks = np.asarray(ventricle_ranks)
-    if options.kind == "evaluation":
-        years = age - mean
-        growth = float(np.clip(rng.normal(_GROWTH_PER_YEAR * years, _GROWTH_NOISE), *_GROWTH_RANGE))
-        expected = NegativeBinomial(
-            DEFAULT_COUNT.mean * np.exp(_COUNT_PER_YEAR * years), DEFAULT_COUNT.dispersion
-        )
-        weights = np.exp(-0.5 * ((ranks - (age - low) / (high - low)) / _ANATOMY_SPREAD) ** 2)
-    else:
-        growth = float(rng.uniform(*GROWTH))
-        expected = DEFAULT_COUNT
-        weights = np.ones(len(ranks))
-    count = expected.draw(rng)
-    anatomy = int(rng.choice(len(ranks), p=weights / weights.sum()))
-    return Facts(round(age), sex, growth, count if options.with_lesions else 0, anatomy)
-
-
 @dataclass(frozen=True)
 class _Plan:
     """All that the scans of a cohort have in common."""
 
     options: SimulateOptions
     ventricle_ranks: tuple[float, ...]
-    leniency: tuple[float, ...]
     origin: Origin
 
 
@@ -284,12 +224,10 @@ _Visits = tuple[ScanTruth, ...]
 
 
 def _planned(options: SimulateOptions) -> _Plan:
-    rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(_COHORT,)))
     drawn_by = {"settings": parameters(options)["settings_id"], "seed": options.seed}
     return _Plan(
         options=options,
         ventricle_ranks=_ventricle_ranks(options),
-        leniency=draw_leniency(rng, ReaderModel()),
         origin=Origin(digest(drawn_by), options.protocol.prepare_id),
     )
 
@@ -309,10 +247,11 @@ def _one_person(job: tuple[_Folders, _Plan, int]) -> _Visits:
     """Draw a person and write each visit."""
     folders, plan, index = job
     options = plan.options
-    facts = draw_facts(options, index, plan.ventricle_ranks)
+    facts = draw_facts(_stream(options.seed, index, _FACTS), options.kind, plan.ventricle_ranks)
+    count = facts.count if options.with_lesions else 0
     anatomy = _anatomy(options.anatomies, facts.anatomy)
     person = draw_person(_stream(options.seed, index, _PERSON), anatomy, facts.growth)
-    lesions = draw_person_lesions(_stream(options.seed, index, _LESIONS), person, facts.count)
+    lesions = draw_person_lesions(_stream(options.seed, index, _LESIONS), person, count)
     covariates: dict[str, str | int | float] = {
         "age": facts.age,
         "sex": facts.sex,
@@ -322,7 +261,7 @@ def _one_person(job: tuple[_Folders, _Plan, int]) -> _Visits:
     truths = []
     for visit, folder in enumerate(folders, start=1):
         rng = _stream(options.seed, index, _READING if visit == 1 else _REREADING)
-        readings = draw_readings(rng, lesions, plan.leniency, ReaderModel())
+        readings = draw_readings(rng, lesions, ReaderModel())
         entry = Entry(index + 1, covariates, readings, visit)
         truths.append(_one_scan(folder, plan, entry, person, lesions))
     logger.info("scan %d: %s, %d lesions", index + 1, anatomy.name, len(lesions))

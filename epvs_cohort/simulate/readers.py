@@ -12,14 +12,18 @@ from epvs_cohort.simulate.lesions import LesionSpec
 
 @dataclass(frozen=True)
 class Reading:
-    """One pass over a cohort: its name in the tables, and the reader who made it."""
+    """One pass over a cohort.
+
+    Attributes
+    ----------
+    name : str
+        In the tables.
+    leniency : float
+        What its reader's threshold is lower by, on every scan.
+    """
 
     name: str
-    reader: int
-
-
-#: The first reader reads everything twice.
-READINGS = (Reading("A", 0), Reading("A again", 0), Reading("B", 1))
+    leniency: float
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,22 @@ class ReaderModel:
         Visibility that is noticed in one of two readings.
     slope : float
         Of the logistic curve around it.
-    leniency_sd : float
-        Standard deviation over readers of what one reader's threshold is lower by, on every scan.
     mood_sd : float
         Standard deviation over readings of one scan of what the threshold of that reading is lower by.
     false_marks : float
         Expected number of marks in a scan that are no perivascular space.
     resolved_mm : float
         Diameter at which blur leaves half of the contrast.
+    readings : tuple of Reading
+        Two by one reader, one by a stricter one.
     """
 
     threshold: float = 0.4
     slope: float = 0.05
-    leniency_sd: float = 0.05
-    mood_sd: float = 0.135
+    mood_sd: float = 0.15
     false_marks: float = 0.7
     resolved_mm: float = 1.0
+    readings: tuple[Reading, ...] = (Reading("A", 0.0), Reading("A again", 0.0), Reading("B", -0.04))
 
 
 def visibility(lesion: LesionSpec, model: ReaderModel) -> float:
@@ -63,36 +67,20 @@ def visibility(lesion: LesionSpec, model: ReaderModel) -> float:
     return lesion.contrast * square / (square + model.resolved_mm**2)
 
 
-def draw_leniency(rng: np.random.Generator, model: ReaderModel) -> tuple[float, ...]:
-    """What the threshold of each reader is lower by, for a whole cohort."""
-    readers = 1 + max(reading.reader for reading in READINGS)
-    return tuple(float(value) for value in rng.normal(0.0, model.leniency_sd, readers))
-
-
 def draw_readings(
-    rng: np.random.Generator,
-    lesions: Sequence[LesionSpec],
-    leniency: Sequence[float],
-    model: ReaderModel,
+    rng: np.random.Generator, lesions: Sequence[LesionSpec], model: ReaderModel
 ) -> Mapping[str, int]:
-    """Count of each reading of one scan, over the whole ROI.
+    """Count of each reading of one scan, over the whole ROI, by the name of the reading.
 
     Parameters
     ----------
     lesions : sequence of LesionSpec
         All perivascular spaces of the scan.
-    leniency : sequence of float
-        From `draw_leniency`.
-
-    Returns
-    -------
-    mapping of str to int
-        In the order of ``READINGS``.
     """
     seen = np.array([visibility(lesion, model) for lesion in lesions])
     counts = {}
-    for reading in READINGS:
-        threshold = model.threshold - leniency[reading.reader] - rng.normal(0.0, model.mood_sd)
+    for reading in model.readings:
+        threshold = model.threshold - reading.leniency - rng.normal(0.0, model.mood_sd)
         noticed = rng.random(len(seen)) < 1.0 / (1.0 + np.exp((threshold - seen) / model.slope))
         counts[reading.name] = int(noticed.sum()) + int(rng.poisson(model.false_marks))
     return counts

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -16,10 +17,10 @@ from typer.testing import CliRunner
 
 from epvs_cohort.cli.simulate import simulate
 from epvs_cohort.errors import ConfigError, UsageError
-from epvs_cohort.simulate import cohort as cohort_module
-from epvs_cohort.simulate import prepared, render, tissue
+from epvs_cohort.simulate import people, prepared, render, tissue
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
-from epvs_cohort.simulate.cohort import SimulateOptions, draw_facts, parameters, simulate_cohort
+from epvs_cohort.simulate.cohort import SimulateOptions, parameters, simulate_cohort
+from epvs_cohort.simulate.people import Kind, draw_facts
 
 OPTIONS = SimulateOptions(scans=2, seed=11, voxel_mm=(3.0, 3.0, 3.0))
 
@@ -95,9 +96,8 @@ def test_without_lesions_the_heads_stay(cohort: Path, tmp_path: Path) -> None:
 def test_counts_go_with_age_in_evaluation_only() -> None:
     ranks = (0.0, 0.5, 1.0)
     rows = {}
-    for kind in ("evaluation", "training"):
-        options = replace(OPTIONS, kind=kind)
-        facts = [draw_facts(options, index, ranks) for index in range(1500)]
+    for kind in get_args(Kind):
+        facts = [draw_facts(np.random.default_rng([7, n]), kind, ranks) for n in range(1500)]
         ages = [fact.age for fact in facts]
         rows[kind] = [
             np.corrcoef(ages, [getattr(fact, name) for fact in facts])[0, 1]
@@ -150,8 +150,8 @@ def test_settings_follow_what_images_depend_on(
     digest = hashlib.sha256(BUNDLED_ANATOMY.read_bytes()).hexdigest()
     assert written["settings"]["anatomies"] == {BUNDLED_ANATOMY.name: digest}
     for module, name, value in (
-        (prepared, "DETAIL_BLUR", 0.9), (render, "FADE_MM", 6.0), (cohort_module, "GROWTH", (-0.1, 0.1)),
-        (cohort_module, "_GROWTH_NOISE", 0.2), (tissue, "BIAS_MM", 50.0),
+        (prepared, "DETAIL_BLUR", 0.9), (render, "FADE_MM", 6.0), (people, "GROWTH", (-0.1, 0.1)),
+        (people, "GROWTH_NOISE", 0.2), (tissue, "BIAS_MM", 50.0),
     ):  # fmt: skip
         with monkeypatch.context() as changed:
             changed.setattr(module, name, value)

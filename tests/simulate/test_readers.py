@@ -1,0 +1,77 @@
+"""Simulated readers: one reader's two readings agree as real ones do, and what is missed is faint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from epvs_cohort.simulate.anatomy import bundled_anatomy, regions_of
+from epvs_cohort.simulate.heads import draw_person
+from epvs_cohort.simulate.lesions import LesionSpec, draw_lesions
+from epvs_cohort.simulate.people import Kind, draw_facts
+from epvs_cohort.simulate.placement import placement_of
+from epvs_cohort.simulate.readers import ReaderModel, Reading, draw_readings, visibility
+
+MODEL = ReaderModel()
+CLEAR = LesionSpec((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), 5.0, 1.5, 1.0)
+#: Lists of lesions of each kind of cohort.
+EACH = 300
+
+
+def icc_a1(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Two-way random, absolute agreement, single rater (McGraw and Wong 1996)."""
+    x = np.column_stack([first, second]).astype(float)
+    n, k = x.shape
+    rows, columns, grand = x.mean(axis=1, keepdims=True), x.mean(axis=0), x.mean()
+    between = k * float(((rows - grand) ** 2).sum()) / (n - 1)
+    raters = n * float(((columns - grand) ** 2).sum()) / (k - 1)
+    error = float(((x - rows - columns + grand) ** 2).sum()) / ((n - 1) * (k - 1))
+    return (between - error) / (between + (k - 1) * error + k / n * (raters - error))
+
+
+@pytest.fixture(scope="module")
+def people() -> list[list[LesionSpec]]:
+    """Lesions of people of both kinds of cohort; no image is drawn."""
+    person = draw_person(np.random.default_rng(1), bundled_anatomy(), 0.0)
+    placement = placement_of(regions_of(person.labels), person.grid, person.ac_mm, np.array([0.0, 0.0, 1.0]))
+    drawn = []
+    for kind in get_args(Kind):
+        for n in range(EACH):
+            rng = np.random.default_rng([11, n])
+            drawn.append(draw_lesions(rng, draw_facts(rng, kind, (0.0, 1.0)).count, placement))
+    return drawn
+
+
+def test_two_readings_of_one_reader_agree_as_published(people: list[list[LesionSpec]]) -> None:
+    rng = np.random.default_rng(4)
+    readings = [draw_readings(rng, lesions, MODEL) for lesions in people]
+    first, again, other = ([reading[r.name] for reading in readings] for r in MODEL.readings)
+    true = [len(lesions) for lesions in people]
+    assert 0.72 < icc_a1(first, again) < 0.88
+    assert np.mean(first) < 0.97 * np.mean(true), "readers miss some"
+    assert np.corrcoef(other, true)[0, 1] > 0.8
+
+
+def test_visible_ones_are_noticed_and_faint_ones_are_not() -> None:
+    model = replace(MODEL, mood_sd=0.0, false_marks=0.0, readings=(Reading("one", 0.0),))
+    faint = replace(CLEAR, radius_mm=0.3, contrast=0.4)
+    assert visibility(faint, model) < model.threshold < visibility(CLEAR, model)
+    counts = [draw_readings(np.random.default_rng(n), [CLEAR] * 20 + [faint] * 20, model) for n in range(20)]
+    assert 19.5 < np.mean([list(count.values()) for count in counts]) < 20.5
+
+
+def test_visibility_halves_where_the_blur_is_as_wide_as_the_lesion() -> None:
+    assert visibility(replace(CLEAR, radius_mm=0.5, contrast=0.8), MODEL) == pytest.approx(0.4)
+
+
+def test_a_lenient_reader_counts_more_and_false_marks_come_without_lesions() -> None:
+    lesions = [replace(CLEAR, radius_mm=0.6, contrast=0.7)] * 30
+    model = replace(MODEL, readings=(Reading("mild", 0.2), Reading("strict", -0.2)))
+    counts = [draw_readings(np.random.default_rng(n), lesions, model) for n in range(100)]
+    assert np.mean([c["mild"] for c in counts]) > 2 * np.mean([c["strict"] for c in counts])
+    none = [draw_readings(np.random.default_rng(n), [], MODEL)["A"] for n in range(1000)]
+    assert np.mean(none) == pytest.approx(MODEL.false_marks, abs=0.15)
