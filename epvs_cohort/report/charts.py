@@ -12,7 +12,7 @@ Point = tuple[float, float]
 
 #: Room for the tick labels and axis names around the plot, in units of the drawing.
 _LEFT: Final = 74.0
-_RIGHT: Final = 16.0
+_RIGHT: Final = 36.0
 _TOP: Final = 14.0
 _BOTTOM: Final = 50.0
 #: Height of a capital letter, to centre text on a line.
@@ -92,7 +92,7 @@ class Words:
 
 
 def linear_axis(name: str, values: Sequence[float], *, whole: bool = False, from_zero: bool = False) -> Axis:
-    """Axis with round ticks that holds all values; its ends are ticks.
+    """Axis with round ticks that holds all values.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def linear_axis(name: str, values: Sequence[float], *, whole: bool = False, from
     values : sequence of float
         Finite; may be empty.
     whole : bool
-        Ticks are whole numbers.
+        Ticks are whole numbers, and the axis ends where the values end; else its ends are ticks.
     from_zero : bool
         Zero is in it.
 
@@ -117,6 +117,8 @@ def linear_axis(name: str, values: Sequence[float], *, whole: bool = False, from
     step = _round_step((high - low) / 5.0)
     if whole:
         step = max(1.0, step)
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        return Axis(name, low, high, tuple(n * step for n in range(first, last + 1)))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(round(n * step, 12) for n in range(first, last + 1))
     return Axis(name, ticks[0], ticks[-1], ticks)

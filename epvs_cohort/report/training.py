@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from PIL import Image as Pillow
 
 from epvs_cohort.data.files import write_whole
@@ -74,7 +73,7 @@ def training_page(folder: Path) -> Path:
     source = files("epvs_cohort.report").joinpath("training.html").read_text(encoding="utf-8")
     text = environment.from_string(source).render(_content(folder, data))
     path = folder / PAGE_FILE
-    write_whole(path, text.encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode())
     return path
 
 
@@ -83,7 +82,7 @@ def _content(folder: Path, data: JournalData) -> dict[str, Any]:
     best = _best(data.validations)
     over, places = _places(data.validations)
     latest = {picture.key: picture for picture in data.pictures}
-    shown_pictures = list(latest.values())[:MOST_PICTURES]
+    pictures = list(latest.values())[:MOST_PICTURES]
     return {
         "name": name,
         "card": card,
@@ -91,11 +90,12 @@ def _content(folder: Path, data: JournalData) -> dict[str, Any]:
         "tiles": _tiles(data, best),
         "loss": _loss(data.steps),
         "over": over + "s",
+        "validations": len(data.validations),
         "curves": _curves(data.validations, (over, places), best),
         "validation_table": _validation_table(data.validations),
         "scatters": _scatters(data.validations, best),
-        "pictures": [_picture(picture, data.validations) for picture in shown_pictures],
-        "left_out": len(latest) - len(shown_pictures),
+        "pictures": [_picture(picture, data.validations) for picture in pictures],
+        "left_out": len(latest) - len(pictures),
         "pictures_folder": PICTURES_FOLDER,
     }
 
@@ -152,7 +152,7 @@ def _loss(lines: Sequence[StepLine]) -> dict[str, Any] | None:
     if not known:
         return None
     points = [(float(line.step), line.loss or 0.0) for line in _thinned(known, MOST_POINTS)]
-    smooth = _running_mean(points, max(1, len(points) // _SMOOTH_PART))
+    width = len(points) // _SMOOTH_PART // 2 * 2 + 1
     values = [loss for _, loss in points]
     is_log = min(values) > 0 and max(values) / min(values) > _LOG_RATIO
     y = log_axis("loss, log scale", values) if is_log else linear_axis("loss", values, from_zero=True)
@@ -168,10 +168,14 @@ def _loss(lines: Sequence[StepLine]) -> dict[str, Any] | None:
         for line in _thinned(known, MOST_ROWS)
     ]
     each = max(line.steps for line in _thinned(known, MOST_POINTS))
+    key = [("strong", f"mean of up to {each:,} steps")]
+    series = [Series(points)]
+    if width > 1:
+        key = [("faint", key[0][1]), ("strong", f"running mean of up to {each * width:,} steps")]
+        series = [Series(points, "faint"), Series(_running_mean(points, width))]
     return {
-        "svg": Markup(chart(words, x, y, [Series(points, "faint"), Series(smooth)], (960, 320))),
-        "faint": f"mean of up to {each:,} steps",
-        "strong": f"running mean of up to {each * max(1, len(points) // _SMOOTH_PART):,} steps",
+        "svg": chart(words, x, y, series, (800, 320)),
+        "key": key,
         "table": _Table(
             "The loss as a table", "Training loss", ("step", "epoch", "loss", "learning rate", "time"), rows
         ),
@@ -192,10 +196,11 @@ def _thinned(lines: Sequence[StepLine], most: int) -> list[StepLine]:
 
 
 def _running_mean(points: Sequence[tuple[float, float]], width: int) -> list[tuple[float, float]]:
-    """Mean of each point and those before it, ``width`` together."""
+    """Mean of each point and its neighbours, ``width`` together and fewer at the ends: the line lags nowhere."""
     found: list[tuple[float, float]] = []
     for n, (x, _) in enumerate(points):
-        near = [y for _, y in points[max(0, n + 1 - width) : n + 1]]
+        reach = min(width // 2, n, len(points) - 1 - n)
+        near = [y for _, y in points[n - reach : n + reach + 1]]
         found.append((x, sum(near) / len(near)))
     return found
 
@@ -210,15 +215,15 @@ def _places(validations: Sequence[ValidationLine]) -> tuple[str, list[float]]:
 
 def _curves(
     validations: Sequence[ValidationLine], over: tuple[str, Sequence[float]], best: ValidationLine | None
-) -> list[Markup]:
+) -> list[str]:
     if best is None:
         return []
     name, places = over
     x = linear_axis(name, places, whole=True)
     best_place = places[list(validations).index(best)]
-    drawn: list[Markup] = []
+    drawn: list[str] = []
     for key, title, values in (
-        ("mse", "mean squared error (counts²)", [line.mse for line in validations]),
+        ("mse", "MSE (counts²)", [line.mse for line in validations]),
         ("icc", "ICC(A,1)", [line.icc for line in validations]),
     ):
         points = [(at, value) for at, value in zip(places, values, strict=True) if value is not None]
@@ -231,11 +236,11 @@ def _curves(
             f"validation-{key}",
             f"Validation: {title} over {name}s",
             f"From {_number(points[0][1], 3)} to {_number(points[-1][1], 3)} over {len(points)} validations; "
-            f"the mean squared error is lowest at {name} {best_place:,.0f}. The table below holds the values.",
+            f"the MSE is lowest at {name} {best_place:,.0f}. The table below holds the values.",
         )
         dots: Literal["both", "line"] = "both" if len(points) <= 60 else "line"
         series = [Series(points, "strong", dots, labels), Series(marks, "mark", "dots", ["lowest MSE"])]
-        drawn.append(Markup(chart(words, x, y, series, (480, 300))))
+        drawn.append(chart(words, x, y, series, (480, 300)))
     return drawn
 
 
@@ -257,11 +262,12 @@ def _validation_table(validations: Sequence[ValidationLine]) -> _Table:
 
 
 def _scatters(validations: Sequence[ValidationLine], best: ValidationLine | None) -> list[dict[str, Any]]:
-    if not validations:
+    counted = [line for line in validations if _pairs(line)]
+    if not counted:
         return []
-    last = validations[-1]
-    if best is None or best is last:
-        how = "Last validation" if best is None else "Last validation, which is also the best"
+    last = counted[-1]
+    if best is None or best is last or not _pairs(best):
+        how = "Last validation, which is also the best" if best is last else "Last validation"
         return [_scatter("last", f"{how} ({_when(last)})", last)]
     return [
         _scatter("best", f"Best validation ({_when(best)})", best),
@@ -269,20 +275,23 @@ def _scatters(validations: Sequence[ValidationLine], best: ValidationLine | None
     ]
 
 
-def _scatter(name: str, title: str, line: ValidationLine) -> dict[str, Any]:
+def _pairs(line: ValidationLine) -> list[tuple[str, float, float]]:
+    """Name, counted and predicted of each scan where both are finite."""
     scans = zip(line.keys, line.truth, line.estimate, strict=True)
-    pairs = [(shown(key), x, y) for key, x, y in scans if x is not None and y is not None]
+    return [(key, x, y) for key, x, y in scans if x is not None and y is not None]
+
+
+def _scatter(name: str, title: str, line: ValidationLine) -> dict[str, Any]:
+    pairs = _pairs(line)
     values = [value for _, x, y in pairs for value in (x, y)]
     x, y = (linear_axis(side, values, from_zero=True) for side in ("counted", "predicted"))
     labels = [f"{key}: counted {a:g}, predicted {b:.2f}" for key, a, b in pairs]
     n, left_out = len(pairs), len(line.keys) - len(pairs)
-    caption = f"{n} scan{'s' if n != 1 else ''}"
-    if pairs:
-        error = [b - a for _, a, b in pairs]
-        caption += (
-            f", ICC(A,1) {_number(line.icc, 3)}, MSE {_number(line.mse)}, mean absolute error "
-            f"{_number(sum(map(abs, error)) / n)}, mean error {sum(error) / n:+.2f}".replace("-", "−")
-        )
+    error = [b - a for _, a, b in pairs]
+    caption = (
+        f"{n} scan{'s' if n != 1 else ''}, ICC(A,1) {_number(line.icc, 3)}, MSE {_number(line.mse)}, mean absolute "
+        f"error {_number(sum(map(abs, error)) / n)}, mean error {sum(error) / n:+.2f}".replace("-", "−")
+    )
     if left_out:
         caption += f"; {left_out} not shown, for their count is not finite"
     words = Words(f"scatter-{name}", title, f"{caption}. The table below holds the counts.")
@@ -293,14 +302,14 @@ def _scatter(name: str, title: str, line: ValidationLine) -> dict[str, Any]:
     rows = sorted((key, f"{a:g}", f"{b:.2f}", f"{b - a:+.2f}".replace("-", "−")) for key, a, b in pairs)
     return {
         "title": title,
-        "svg": Markup(chart(words, x, y, series, (460, 420))),
+        "svg": chart(words, x, y, series, (460, 420)),
         "caption": caption + ".",
         "table": _Table("The counts as a table", title, ("scan", "counted", "predicted", "difference"), rows),
     }
 
 
 def _picture(picture: PictureLine, validations: Iterable[ValidationLine]) -> dict[str, Any]:
-    name, counts = shown(picture.key), ""
+    name, counts = picture.key, ""
     for line in validations:
         if line.step <= picture.step and picture.key in line.keys:
             number = line.keys.index(picture.key)
@@ -327,10 +336,13 @@ def _scans(line: ValidationLine) -> str:
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    """Value with as many decimals, more where it is small; a dash where it is not known."""
+    """Value with so many decimals, fewer where it is large and more where it is small; a dash where not known."""
     if value is None:
         return "–"
-    text = f"{value:.{digits}f}" if abs(value) >= 0.1 or value == 0 else f"{value:.{digits}g}"
+    if abs(value) >= 100:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.{digits}f}" if abs(value) >= 0.1 or value == 0 else f"{value:.{digits}g}"
     return text.replace("-", "−")
 
 
