@@ -31,9 +31,12 @@ COMMANDS: Final = {
     "status": ("status:status", "Say how a finished or unfinished run stands."),
     "simulate": (
         "simulate:simulate",
-        "Simulate whole-head scans with known counts and places of perivascular spaces into OUT.",
+        "Simulate scans with known counts and places of perivascular spaces into OUT.",
     ),
-    "train": ("train:train", "Train a model bundle on simulated scans, from counts alone."),
+    "train": (
+        "train:train",
+        "Train a model bundle from counts alone: of your counted SCANS, or, without SCANS, of simulated windows.",
+    ),
     "protocol": ("show:protocol_app", "Look at study protocols."),
     "model": ("show:model_app", "Look at model bundles."),
 }

@@ -3,47 +3,15 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-
-class TrainState(Protocol):
-    """How a training stands, as far as the line tells it."""
-
-    @property
-    def epoch(self) -> int:
-        """Epoch under way; 1 is the first."""
-
-    @property
-    def epochs(self) -> int | None:
-        """Epochs asked for; None where only time ends the run."""
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-
-    @property
-    def seconds(self) -> float:
-        """Time in training."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time that the rest takes at this speed; None where it is not known."""
-
-    @property
-    def loss(self) -> float | None:
-        """Training loss, lately."""
-
-    @property
-    def validation_mse(self) -> float | None:
-        """Mean squared error of the counts at the last validation."""
-
-    @property
-    def icc(self) -> float | None:
-        """ICC(A,1) at the last validation."""
+# Loaded for type checkers alone: the line must not cost the import of torch.
+if TYPE_CHECKING:
+    from epvs_cohort.train.scan_state import TrainState
 
 
 def clock(seconds: float | None) -> str:
@@ -60,9 +28,8 @@ def clock(seconds: float | None) -> str:
 
 def line_of(state: TrainState) -> str:
     """State of a training in one line of text; what is not known yet is a dash."""
-    epochs = "" if state.epochs is None else f"/{state.epochs}"
     return (
-        f"epoch {state.epoch}{epochs}, step {state.step}, loss {_number(state.loss)}, "
+        f"epoch {state.epoch}/{state.epochs}, step {state.step}, loss {_number(state.loss)}, "
         f"validation MSE {_number(state.validation_mse)}, ICC {_number(state.icc)}, "
         f"{clock(state.seconds)} so far, {clock(state.seconds_left)} left"
     )

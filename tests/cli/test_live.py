@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.console import Console
 
 from epvs_cohort.cli.live import LiveLine, line_of
+from epvs_cohort.train.scan_state import TrainState
+
+BEGUN = TrainState(
+    epoch=1, epochs=20, step=1, seconds=65.0, seconds_left=3600.0, loss=1.23456, validation_mse=None, icc=None
+)
 
 
-@dataclass(frozen=True)
-class _State:
-    epoch: int = 1
-    epochs: int | None = 20
-    step: int = 1
-    seconds: float = 65.0
-    seconds_left: float | None = 3600.0
-    loss: float | None = 1.23456
-    validation_mse: float | None = None
-    icc: float | None = None
-
-
-def _shown(states: list[_State], *, terminal: bool, width: int = 200) -> str:
+def _shown(states: list[TrainState], *, terminal: bool, width: int = 200) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width, color_system=None)
     with LiveLine(console) as line:
@@ -32,17 +25,17 @@ def _shown(states: list[_State], *, terminal: bool, width: int = 200) -> str:
 
 
 def test_line_says_all_and_leaves_open_what_is_not_known() -> None:
-    assert line_of(_State(validation_mse=2.5, icc=0.91)) == (
+    assert line_of(replace(BEGUN, validation_mse=2.5, icc=0.91)) == (
         "epoch 1/20, step 1, loss 1.23, validation MSE 2.5, ICC 0.91, 0:01:05 so far, 1:00:00 left"
     )
-    assert line_of(_State(epochs=None, loss=None, seconds_left=None)) == (
-        "epoch 1, step 1, loss –, validation MSE –, ICC –, 0:01:05 so far, unknown left"
+    assert line_of(replace(BEGUN, seconds_left=None)) == (
+        "epoch 1/20, step 1, loss 1.23, validation MSE –, ICC –, 0:01:05 so far, unknown left"
     )
 
 
 def test_without_a_terminal_there_is_a_line_at_each_validation() -> None:
-    begun = [_State(step=n) for n in range(1, 50)]
-    once = [_State(epoch=2, step=n, validation_mse=4.0, icc=0.5) for n in range(50, 100)]
+    begun = [replace(BEGUN, step=n) for n in range(1, 50)]
+    once = [replace(BEGUN, epoch=2, step=n, validation_mse=4.0, icc=0.5) for n in range(50, 100)]
     again = [replace(state, epoch=3, validation_mse=3.0) for state in once]
     lines = _shown([*begun, *once, *again], terminal=False).splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch 1/20", "epoch 2/20", "epoch 3/20"]
@@ -52,12 +45,12 @@ def test_without_a_terminal_there_is_a_line_at_each_validation() -> None:
 
 
 def test_a_figure_that_is_not_a_number_is_told_once() -> None:
-    states = [_State(step=n, validation_mse=1.0, icc=float("nan")) for n in range(5)]
+    states = [replace(BEGUN, step=n, validation_mse=1.0, icc=float("nan")) for n in range(5)]
     assert len(_shown(states, terminal=False, width=20).splitlines()) == 1
 
 
 def test_on_a_terminal_one_line_changes_in_place() -> None:
-    states = [_State(step=n, validation_mse=n / 2, icc=0.5) for n in range(1, 200)]
+    states = [replace(BEGUN, step=n, validation_mse=n / 2, icc=0.5) for n in range(1, 200)]
     text = _shown(states, terminal=True)
     assert "step 199" in text
     assert text.count("\n") == 1
