@@ -19,7 +19,13 @@ from epvs_cohort.records import Failure, PreparedRef
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """Everything that ``epvs-cohort prepare`` can be told; the fields are those of a run."""
+    """Everything that ``epvs-cohort prepare`` can be told; the fields are those of a run.
+
+    Attributes
+    ----------
+    keys : frozenset of str or None
+        Of the scans found only these, such as those that were counted; None is all.
+    """
 
     scans: Path
     store: Path
@@ -28,6 +34,7 @@ class PrepareRequest:
     cluster: ClusterChoice = field(default_factory=ClusterChoice)
     overwrite: bool = False
     verify: bool = False
+    keys: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,10 @@ def prepare_cohort(
     sweep(order.store)
     refs: list[PreparedRef] = []
     failures: list[Failure] = []
-    progress, began = Progress(len(discovery.scans), 0), time.monotonic()
+    asked = [scan for scan in discovery.scans if request.keys is None or scan.key in request.keys]
+    progress, began = Progress(len(asked), 0), time.monotonic()
     with stoppable(), connect(replace(request.cluster, device="cpu")) as crew:
-        for finished in Engine(crew, order, None).run(discovery.scans):
+        for finished in Engine(crew, order, None).run(asked):
             outcome = finished.outcome
             line = None
             if isinstance(outcome, Failure):

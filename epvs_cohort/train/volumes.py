@@ -24,6 +24,10 @@ BoolArray = npt.NDArray[np.bool_]
 #: Stored affines are rigid maps times the spacing, so that edges come back within rounding.
 _SPACING_TOLERANCE_MM = 2e-3
 
+#: What stands in the provenance of a volume that was drawn on the prepared grid, in place of a file's state; its
+#: ``prepare_id`` is the protocol's own.
+SIMULATED = "simulated"
+
 
 @dataclass(frozen=True)
 class CountedVolume:
@@ -216,8 +220,14 @@ def _check_alike(facts: Iterable[StoredFacts], protocol: Protocol) -> None:
                 f"{each.key}: {fault}",
                 hint="name the protocol that the scans were prepared with by --protocol",
             )
-        kinds[each.provenance.prepare_id] += 1
-        example.setdefault(each.provenance.prepare_id, each.key)
+        made = each.provenance
+        if made.input_state == SIMULATED and made.prepare_id != protocol.prepare_id:
+            raise ConfigError(
+                f"{each.key}: simulated under a protocol with other settings of the preparation than {protocol.name!r}",
+                hint="name the protocol that the cohort was simulated with by --protocol",
+            )
+        kinds[made.prepare_id] += 1
+        example.setdefault(made.prepare_id, each.key)
     if len(kinds) > 1:
         found = [f"{example[kind]} and {times - 1} more" for kind, times in kinds.most_common()]
         raise ConfigError(

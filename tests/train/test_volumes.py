@@ -129,6 +129,15 @@ def test_volumes_of_another_grid_or_of_two_preparations_are_refused(tmp_path: Pa
         check_samples((*samples, *others), protocol())
 
 
+def test_simulated_volumes_must_follow_the_protocol(tmp_path: Path) -> None:
+    mine = replace(PROVENANCE, input_state="simulated", prepare_id=protocol().prepare_id)
+    samples = save(tmp_path / "mine", volume("a"), provenance=mine)
+    assert check_samples(samples, protocol()).usable == samples
+    other = protocol().model_copy(update={"trim": protocol().trim.model_copy(update={"headroom": 1.0})})
+    with pytest.raises(ConfigError, match="a: simulated under a protocol with other settings"):
+        check_samples(samples, other)
+
+
 def test_a_prepared_cohort_is_found_in_its_folder(tmp_path: Path) -> None:
     save(tmp_path / "cohort" / "prepared", volume("a"))
     for folder in (tmp_path / "cohort", tmp_path / "cohort" / "prepared"):
