@@ -1,0 +1,307 @@
+"""Measure a model on whole heads of people that no network was trained or tuned on, simulated, counted and compared.
+
+Run ``python benchmarks/heldout.py --anatomies FOLDER --work FOLDER``, where the first folder holds the whole-head
+label maps of 14 people with FreeSurfer numbers: only files 12 to 14, in order of name, are used. Without it the one
+bundled label map is used, from which networks may have been trained: then the figures are no held-out ones.
+
+Whole heads are simulated with a second visit each (``epvs-cohort simulate --kind evaluation --rescan``), counted as
+``epvs-cohort run`` counts them, and compared with the truth: counts (ICC(A,1) with 95 % bootstrap intervals over
+people, for each person's anatomy, errors by thirds of the count), simulated readers, second visits, and lesions
+(centres within 3 voxels of the prepared grid, one to one, the threshold from the network's own count). With
+``--ventricles`` the same people are simulated again without lesions: what the count then follows is no lesion.
+
+What is finished in ``--work`` is kept, so that a second start goes on, and another ``--model`` finds the scans ready.
+Scans that are flagged are counted; those that fail are named, and their lesions count as missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from heldout_counts import count_measures, reader_measures, rescan_measures, ventricle_measures
+from heldout_lesions import Job, LesionTruth, lesion_measures
+from heldout_table import aims_of, markdown
+
+import epvs_cohort
+from epvs_cohort.api import run_cohort
+from epvs_cohort.cohort.cluster import ClusterChoice
+from epvs_cohort.cohort.run import RunRequest
+from epvs_cohort.data.cohort_tables import Cohort
+from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.protocol import Protocol, load_protocol
+from epvs_cohort.records import AcSlice
+from epvs_cohort.simulate import cohort as simulator
+from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY, anatomy_files
+from epvs_cohort.simulate.bids import SIMULATION_FILE
+from epvs_cohort.simulate.people import draw_facts
+
+log = logging.getLogger("heldout")
+
+#: Of the folder's label maps in order of name: 1 to 9 train, 10 and 11 validate, 12 to 14 test.
+HELD_OUT = slice(11, 14)
+#: Never used for training or tuning.
+SEED = 31000
+PROTOCOLS = {"roi": "rotterdam-basal-ganglia", "ac_slice": "rotterdam-ac-slice"}
+COUNTS = {"roi": "counts.csv", "ac_slice": "counts_ac_slice.csv"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, checked."""
+
+    anatomies: Path | None
+    scans: int
+    seed: int
+    voxel: tuple[float, float, float]
+    work: Path
+    protocol: Protocol
+    n_procs: int
+    rescan: bool
+    ventricles: bool
+    out: Path
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A simulated data set and what a run made of it."""
+
+    folder: Path
+    cohort: Cohort
+    store: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate, count, compare, print."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = parse(arguments)
+    options.work.mkdir(parents=True, exist_ok=True)
+    people = held_out_people(options.anatomies, options.work)
+    folder = options.work / "scans"
+    simulated(folder, options, people, rescan=options.rescan)
+    first = counted(folder, options, "first")
+    frame = truth_frame(first, options, people)
+    figures: dict[str, Any] = {"about": about(options, first, people), "counts": count_measures(frame)}
+    if options.protocol.count_target == "roi":
+        figures["readers"] = reader_measures(frame, pd.read_csv(folder / "counts_rater.csv"))
+    if options.rescan:
+        again = counted(simulator.rescan_folder(folder), options, "second")
+        figures["rescan"] = rescan_measures(frame, counts_of(again.cohort))
+    jobs = lesion_jobs(first, frame, options)
+    figures["lesions"] = lesion_measures(jobs, list(frame["subject"]), options.n_procs, options.seed)
+    if options.ventricles:
+        bare = options.work / "scans-no-lesions"
+        simulated(bare, options, people, rescan=False, lesions=False)
+        without = counted(bare, options, "no-lesions")
+        figures["ventricles"] = ventricle_measures(
+            counts_of(without.cohort), ventricles_of(bare, without.cohort)
+        )
+    figures["aims"] = aims_of(figures)
+    figures["scans"] = json.loads(frame.to_json(orient="records"))
+    options.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    text = markdown(figures)
+    options.out.with_suffix(".md").write_text(text)
+    print(text)
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add = parser.add_argument
+    add("--anatomies", type=Path, help="folder of the label maps of 14 people")
+    add("--scans", type=int, default=200)
+    add("--seed", type=int, default=SEED)
+    add(
+        "--voxel",
+        default="0.49,0.49,0.8",
+        help="edges of a voxel in mm; coarser ones only try the command out",
+    )
+    add("--work", type=Path, required=True, help="folder of scans, tables and prepared volumes; kept")
+    add("--model", help="name of a bundled model, or folder of another; the protocol's where not given")
+    add("--target", choices=sorted(PROTOCOLS), default="roi")
+    add("--protocol", help="name or file; that of the target where not given")
+    add("--n-procs", type=int, default=2)
+    add("--no-rescan", action="store_true", help="no second visit")
+    add("--ventricles", action="store_true", help="also the same people without lesions")
+    add("--out", type=Path, default=Path("figures.json"), help="the same name with .md holds the table")
+    given = parser.parse_args(arguments)
+    protocol = load_protocol(given.protocol or PROTOCOLS[given.target])
+    if protocol.count_target != given.target:
+        parser.error(f"protocol {protocol.name!r} counts {protocol.count_target}, --target is {given.target}")
+    if given.model is not None:
+        protocol = protocol.model_copy(update={"model": given.model})
+    i, j, k = (float(edge) for edge in given.voxel.split(","))
+    return Options(
+        anatomies=given.anatomies,
+        scans=given.scans,
+        seed=given.seed,
+        voxel=(i, j, k),
+        work=given.work,
+        protocol=protocol,
+        n_procs=given.n_procs,
+        rescan=not given.no_rescan,
+        ventricles=given.ventricles,
+        out=given.out,
+    )
+
+
+def held_out_people(anatomies: Path | None, work: Path) -> Path | None:
+    """Folder of links to the label maps of the people that test."""
+    if anatomies is None:
+        log.info(
+            "no --anatomies: the bundled label map, which networks are trained on; these are no held-out figures"
+        )
+        return None
+    chosen = anatomy_files(anatomies)[HELD_OUT]
+    if len(chosen) != HELD_OUT.stop - HELD_OUT.start:
+        raise SystemExit(f"{anatomies}: {HELD_OUT.stop} label maps are needed, the last 3 of them to test")
+    folder = work / "people"
+    folder.mkdir(exist_ok=True)
+    for path in chosen:
+        link = folder / path.name
+        if not link.exists():
+            link.symlink_to(path.resolve())
+    return folder
+
+
+def simulated(
+    out: Path, options: Options, people: Path | None, *, rescan: bool, lesions: bool = True
+) -> None:
+    """Simulate a data set, unless it is there."""
+    targets = [out, simulator.rescan_folder(out)] if rescan else [out]
+    if all((target / SIMULATION_FILE).exists() for target in targets):
+        known = simulation(out)
+        found = (known["scans"], known["seed"], tuple(known["settings"]["voxel_mm"]))
+        if found != (options.scans, options.seed, options.voxel):
+            raise SystemExit(f"{out}: holds scans, seed, voxel {found}; name another --work")
+        log.info("%s: already simulated", out)
+        return
+    command = [sys.executable, "-m", "epvs_cohort", "simulate", str(out), "--kind", "evaluation"]
+    command += ["--scans", str(options.scans), "--seed", str(options.seed), "--n-procs", str(options.n_procs)]
+    command += ["--voxel", ",".join(str(edge) for edge in options.voxel)]
+    command += ["--anatomies", str(people)] if people is not None else []
+    command += ["--rescan"] if rescan else []
+    command += [] if lesions else ["--no-lesions"]
+    log.info("simulating: %s", " ".join(command[2:]))
+    subprocess.run(command, check=True)
+
+
+def simulation(folder: Path) -> dict[str, Any]:
+    """What a simulated data set was drawn by."""
+    record: dict[str, Any] = json.loads((folder / SIMULATION_FILE).read_text())
+    return record
+
+
+def counted(folder: Path, options: Options, name: str) -> Counted:
+    """Count a data set as ``epvs-cohort run`` does, going on where an earlier start stopped."""
+    model_id = load_bundle(options.protocol.model).model_id
+    results = options.work / f"results-{options.protocol.protocol_id}-{model_id}"
+    results.mkdir(exist_ok=True)
+    store = options.work / "stores" / f"{name}-{options.protocol.prepare_id}"
+    request = RunRequest(
+        scans=folder,
+        out=results / f"{name}.parquet",
+        protocol=options.protocol,
+        store=store,
+        cluster=ClusterChoice(n_procs=options.n_procs),
+    )
+    log.info("counting %s", folder)
+    return Counted(folder, run_cohort(request), store)
+
+
+def truth_frame(first: Counted, options: Options, people: Path | None) -> pd.DataFrame:
+    """One row a scan: truth, estimate (not a number where it failed), status, subject, anatomy."""
+    truth = pd.read_csv(first.folder / COUNTS[options.protocol.count_target])
+    scans = first.cohort.scans[["scan", "subject", "status", "count", "flags", "error_message"]]
+    frame = truth.rename(columns={"count": "truth"}).merge(
+        scans.rename(columns={"count": "estimate"}), on="scan", how="left", validate="one_to_one"
+    )
+    if missing := list(frame.loc[frame["status"].isna(), "scan"]):
+        raise SystemExit(f"{first.folder}: scans without a row in the table of counts: {missing}")
+    frame["flags"] = [list(flags) if flags is not None else [] for flags in frame["flags"]]
+    frame["anatomy"] = anatomies_of(first.folder, frame, options, people)
+    return frame
+
+
+def anatomies_of(folder: Path, frame: pd.DataFrame, options: Options, people: Path | None) -> list[str]:
+    """Name of the label map that each head was deformed from, drawn again as the simulator drew it."""
+    table = pd.read_csv(folder / "participants.tsv", sep="\t")
+    if "anatomy" in table.columns:
+        return list(table["anatomy"].astype(str))
+    options_of = simulator.SimulateOptions(scans=len(frame), seed=options.seed, anatomies=people)
+    files = [BUNDLED_ANATOMY] if people is None else anatomy_files(people)
+    ranks = simulator._ventricle_ranks(options_of)
+    names = [path.name.split(".")[0] for path in files]
+    streams = [simulator._stream(options.seed, n, simulator._FACTS) for n in range(len(frame))]
+    return [names[draw_facts(stream, "evaluation", ranks).anatomy] for stream in streams]
+
+
+def counts_of(cohort: Cohort) -> pd.Series[float]:
+    """Estimates by scan; not a number where it failed."""
+    return pd.Series(cohort.scans["count"].to_numpy(dtype=np.float64), index=cohort.scans["scan"])
+
+
+def ventricles_of(folder: Path, cohort: Cohort) -> pd.Series[float]:
+    """Volume of the lateral ventricles in mL by scan."""
+    table = pd.read_csv(folder / "participants.tsv", sep="\t")
+    size = dict(zip(table["participant_id"].str.removeprefix("sub-"), table["ventricle_ml"], strict=True))
+    subjects = [str(subject) for subject in cohort.scans["subject"]]
+    return pd.Series([size[subject] for subject in subjects], index=cohort.scans["scan"])
+
+
+def lesion_jobs(first: Counted, frame: pd.DataFrame, options: Options) -> list[Job]:
+    """What is to be measured of each scan."""
+    points = pd.read_csv(first.folder / "points.csv")
+    by_scan = {str(scan): own for scan, own in points.groupby("scan")}
+    jobs = []
+    for scan, subject, status in zip(frame["scan"], frame["subject"], frame["status"], strict=True):
+        own = by_scan.get(str(scan), points.iloc[:0])
+        crossing = own[own["in_ac_slice"] == 1]
+        participant = f"sub-{subject}"
+        path = first.folder / "derivatives/truth" / participant / "anat" / f"{participant}_desc-truth.json"
+        place = json.loads(path.read_text())["ac_slice"]
+        truth = LesionTruth(
+            own[["x_mm", "y_mm", "z_mm"]].to_numpy(dtype=np.float64),
+            crossing[["ac_x_mm", "ac_y_mm", "ac_z_mm"]].to_numpy(dtype=np.float64),
+            None if place is None else AcSlice(**place),
+        )
+        counted_here = str(status) != "failed"
+        jobs.append(
+            Job(str(scan), first.store, options.protocol.model, options.protocol, truth, counted_here)
+        )
+    return jobs
+
+
+def about(options: Options, first: Counted, people: Path | None) -> dict[str, Any]:
+    """What the figures are of."""
+    bundle, drawn = load_bundle(options.protocol.model), simulation(first.folder)
+    return {
+        "held_out": people is not None,
+        "people": sorted(drawn["settings"]["anatomies"]),
+        "scans": options.scans,
+        "seed": options.seed,
+        "voxel_mm": list(options.voxel),
+        "settings_id": drawn["settings_id"],
+        "model": bundle.card.name,
+        "model_id": bundle.model_id,
+        "count_target": options.protocol.count_target,
+        "method": first.cohort.about["method"],
+        "protocol": options.protocol.name,
+        "protocol_id": options.protocol.protocol_id,
+        "program_version": epvs_cohort.__version__,
+    }
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

@@ -1,0 +1,209 @@
+"""The commands that documented figures come from: what they measure, on cases worked out by hand; that they run."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from epvs_cohort.data.store import PreparedStore, Provenance
+from epvs_cohort.geometry import FloatArray, Grid
+from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.protocol import Protocol
+from epvs_cohort.records import AcSlice, Float32Array, MniMap, Prediction, PreparedVolume
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SHAPE = (24, 20, 16)
+MODEL = "gp-unet-sim"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Import a file of the benchmarks by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Six scans of six people: one failed, one flagged."""
+    return pd.DataFrame(
+        {
+            "scan": [f"sub-{n}_PDw" for n in range(6)],
+            "subject": [str(n) for n in range(6)],
+            "status": ["ok", "ok", "flagged", "ok", "ok", "failed"],
+            "flags": [[], [], ["snr 2 below 5"], [], [], []],
+            "error_message": [None, None, None, None, None, "sub-5_PDw.nii.gz: truncated"],
+            "anatomy": ["anatomy_12", "anatomy_12", "anatomy_12", "anatomy_13", "anatomy_13", "anatomy_13"],
+            "truth": [0, 2, 4, 6, 20, 9],
+            "estimate": [1.0, 2.0, 4.0, 5.0, 16.0, np.nan],
+        }
+    )
+
+
+def test_failed_scans_are_named_and_flagged_ones_counted(load: object, frame: pd.DataFrame) -> None:
+    counts = _module(load, "heldout_counts").count_measures(frame)
+    assert counts["failed"] == {"sub-5_PDw": "sub-5_PDw.nii.gz: truncated"}
+    assert counts["flagged"] == {"sub-2_PDw": ["snr 2 below 5"]}
+    assert (counts["scans"], counts["all"]["scans"], counts["unflagged"]["scans"]) == (6, 5, 4)
+    assert counts["mean_truth"] == pytest.approx(41 / 6)
+    assert counts["all"]["mae"] == pytest.approx((1 + 0 + 0 + 1 + 4) / 5)
+    assert counts["by_anatomy"]["anatomy_13"]["scans"] == 2
+    low, middle, high = counts["thirds"]
+    assert (low["counts"], middle["counts"], high["counts"]) == ([0, 2], [4, 4], [6, 20])
+    assert (high["mae"], high["bias"]) == (pytest.approx(2.5), pytest.approx(-2.5))
+
+
+def test_readers_and_second_visits_are_those_of_the_same_scans(load: object, frame: pd.DataFrame) -> None:
+    module = _module(load, "heldout_counts")
+    # In another order than the scans, and A again is the worse reading.
+    readings = pd.concat(
+        pd.DataFrame({"scan": frame["scan"], "count": frame["truth"] + shift, "reader": reader})
+        for reader, shift in (("A", 0), ("A again", [9, -2, 5, -6, 4, 0]), ("B", 2))
+    ).iloc[::-1]
+    readers = module.reader_measures(frame, readings)
+    assert readers["scans"] == 5
+    assert readers["icc_a_truth"]["value"] == pytest.approx(1.0)
+    gain = readers["icc_estimate_a"]["value"] - readers["icc_a_again_a"]["value"]
+    assert readers["icc_estimate_a_above_a_again_a"]["value"] == pytest.approx(gain)
+    assert gain > 0.1
+    second = pd.Series(frame["estimate"].to_numpy() + 1.0, index=frame["scan"]).iloc[::-1]
+    rescan = module.rescan_measures(frame, second)
+    assert rescan["left_out"] == ["sub-5_PDw"]
+    assert rescan["mean_difference"] == rescan["mean_absolute_difference"] == pytest.approx(1.0)
+
+
+def test_what_lesion_free_counts_follow_is_the_line_over_the_range(load: object) -> None:
+    size = pd.Series([10.0, 20.0, 50.0, 30.0], index=list("abcd"))
+    estimate = pd.Series([0.1, 0.2, 0.5, np.nan], index=list("abcd"))
+    found = _module(load, "heldout_counts").ventricle_measures(estimate, size)
+    assert found["failed"] == ["d"]
+    assert found["slope_per_ml"] == pytest.approx(0.01)
+    assert found["change"]["value"] == pytest.approx(0.4)
+
+
+def test_lesions_are_matched_in_voxels_of_the_prepared_grid(load: object, tmp_path: Path) -> None:
+    module = _module(load, "heldout_lesions")
+    volume, heat = _volume(), np.zeros(SHAPE, dtype=np.float32)
+    # Two rods along k, the first through slice 8; and a lesion that the network does not see.
+    heat[4, 5, 6:10], heat[18, 10, 2:5] = 9.0, 8.0
+    job = _job(module, tmp_path, volume, heat, [[4, 5, 7.5], [18, 10, 5.5], [12, 15, 12]], [[4, 5, 8]])
+    measured = module.measure_scan(job)
+    figures = measured.figures
+    # The second centre is found at k = 3, 2.5 voxels off; at 1.6 mm a voxel it would be 4 mm.
+    assert _numbers(figures["roi", "e"]) == (3, 2, 2)
+    assert measured.slices_off == 1
+    # One slice further up the rod still passes through: its cross-section is one voxel off.
+    assert _numbers(figures["ac", "e"]) == (1, 1, 1)
+    assert _numbers(figures["ac_given", "e"]) == (1, 1, 1)
+
+
+def test_intensities_alone_mark_as_many_as_there_are(load: object, tmp_path: Path) -> None:
+    module = _module(load, "heldout_lesions")
+    volume = _volume()
+    volume.intensities[4, 5, 7] = volume.intensities[18, 10, 3] = 1.0
+    volume.intensities[10, 10, 10] = 0.9
+    heat = np.zeros(SHAPE, dtype=np.float32)
+    job = _job(module, tmp_path, volume, heat, [[4, 5, 7], [18, 10, 3]], [], count=0.0)
+    figures = module.measure_scan(job).figures
+    assert _numbers(figures["roi", "a"]) == (2, 2, 2)
+    assert _numbers(figures["roi", "e"]) == (2, 0, 0)
+
+
+def test_lesions_of_a_failed_scan_are_missed(load: object, tmp_path: Path) -> None:
+    module = _module(load, "heldout_lesions")
+    heat = np.zeros(SHAPE, dtype=np.float32)
+    job = _job(module, tmp_path, _volume(), heat, [[4, 5, 7], [18, 10, 3]], [[4, 5, 8]], counted=False)
+    measured = module.measure_scan(job)
+    assert _numbers(measured.figures["roi", "f"]) == (2, 0, 0)
+    assert _numbers(measured.figures["ac", "f"]) == (1, 0, 0)
+    assert measured.notes == ["failed; its lesions count as missed"]
+
+
+def _module(load: object, name: str) -> ModuleType:
+    assert callable(load)
+    module = load(name)
+    assert isinstance(module, ModuleType)
+    return module
+
+
+def _numbers(figures: object) -> tuple[int, int, int]:
+    return (figures.true, figures.found, figures.matched)  # type: ignore[attr-defined]
+
+
+def _volume() -> PreparedVolume:
+    """A grid of anisotropic voxels, and a scan whose slices are the grid's."""
+    native_from_grid = np.diag([0.5, 0.5, 1.6, 1.0])
+    native_from_grid[:3, 3] = [-3.0, 4.0, 5.0]
+    return PreparedVolume(
+        key="sub-01_PDw",
+        intensities=np.full(SHAPE, 0.2, dtype=np.float32),
+        labels=np.ones(SHAPE, dtype=np.uint8),
+        regions={1: "left putamen"},
+        native_from_grid=native_from_grid,
+        rigid_from_native=np.eye(4),
+        mni=MniMap(native_from_grid, np.zeros((2, 2, 2, 3)), SHAPE),
+        native=Grid(SHAPE, native_from_grid),
+        ac=AcSlice(2, 9),
+        quality=(),
+    )
+
+
+def _job(  # the parts of one scan
+    module: ModuleType,
+    folder: Path,
+    volume: PreparedVolume,
+    heat: Float32Array,
+    centers: list[list[float]],
+    crossings: list[list[float]],
+    *,
+    count: float = 2.0,
+    counted: bool = True,
+) -> object:
+    store = PreparedStore(folder)
+    store.save(volume, Provenance("f" * 16, "p" * 16, "/scan.nii", "{}", "0" * 64, {}, 1.0))
+    checksum = store.load(volume.key).checksum
+    store.save_heat(Prediction(volume.key, count, heat[volume.mask], load_bundle(MODEL).model_id), checksum)
+
+    def in_mm(points: list[list[float]]) -> FloatArray:
+        voxels = np.array(points, dtype=np.float64).reshape(-1, 3)
+        return np.asarray(voxels * (0.5, 0.5, 1.6) + (-3.0, 4.0, 5.0), dtype=np.float64)
+
+    truth = module.LesionTruth(in_mm(centers), in_mm(crossings), AcSlice(2, 8))
+    return module.Job(volume.key, folder, MODEL, Protocol(), truth, counted)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "heldout.py"),
+        "--scans",
+        "2",
+        "--voxel",
+        "1,1,1.6",
+        "--ventricles",
+    ]
+    command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "figures.json"), "--seed", "5"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["counts"]["scans"], figures["rescan"]["pairs"]) == (2, 2)
+    assert figures["lesions"]["measures"]["roi f"]["scans"] == 2
+    assert figures["ventricles"]["scans"] == 2
+    assert figures["about"]["settings_id"] in first.stdout
+    assert "NOT held out" in first.stdout
+    images = tmp_path / "work" / "scans" / "sub-0001" / "anat"
+    drawn = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
+    again = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert again.stdout == first.stdout
+    assert {path.name: path.stat().st_mtime_ns for path in images.iterdir()} == drawn
