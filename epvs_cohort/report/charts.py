@@ -11,12 +11,13 @@ from xml.etree import ElementTree as ET
 Point = tuple[float, float]
 
 #: Room for the tick labels and axis names around the plot, in units of the drawing.
-_LEFT: Final = 74.0
+_LEFT: Final = 80.0
 _RIGHT: Final = 36.0
 _TOP: Final = 14.0
 _BOTTOM: Final = 50.0
 #: Height of a capital letter, to centre text on a line.
 _CAP: Final = 4.5
+_SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -232,12 +233,17 @@ class _Plot:
 
 
 def number_words(value: float) -> str:
-    """Tick label: thousands are set apart, minus is a minus sign.
+    """Tick label: thousands are set apart, minus is a minus sign, the very large and small are powers of ten.
 
-    >>> number_words(120000.0), number_words(-0.25), number_words(0.001), number_words(2.0)
-    ('120,000', '−0.25', '0.001', '2')
+    >>> number_words(120000.0), number_words(-0.25), number_words(0.001), number_words(2.5e9)
+    ('120,000', '−0.25', '0.001', '2.5×10⁹')
     """
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.10g}"
+    size = abs(value)
+    if size and not 1e-4 <= size < 1e8:
+        digits, power = f"{value:.6e}".split("e")
+        text = f"{float(digits):g}×10{str(int(power)).translate(_SUPERSCRIPT)}"
+    else:
+        text = f"{value:,.0f}" if size >= 1000 else f"{value:.10g}"
     return text.replace("-", "−")
 
 

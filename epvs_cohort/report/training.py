@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from epvs_cohort.data.files import write_whole
 from epvs_cohort.data.names import shown
 from epvs_cohort.model.bundle import CARD_FILE, load_bundle
-from epvs_cohort.report.charts import Axis, Series, Words, chart, linear_axis, log_axis
+from epvs_cohort.report.charts import Axis, Series, Words, chart, linear_axis, log_axis, number_words
 from epvs_cohort.train.journal import (
     PICTURES_FOLDER,
     JournalData,
@@ -134,12 +134,16 @@ def _tiles(data: JournalData, best: ValidationLine | None) -> list[dict[str, str
     tiles: list[dict[str, str]] = []
     if best is not None:
         last = data.validations[-1]
-        tiles += [
-            {"name": "Best validation MSE", "value": _number(best.mse), "more": f"counts², {_when(best)}"},
-            {"name": "ICC(A,1) there", "value": _number(best.icc, 3), "more": _scans(best)},
-            {"name": "Last validation MSE", "value": _number(last.mse), "more": f"counts², {_when(last)}"},
-            {"name": "ICC(A,1) there", "value": _number(last.icc, 3), "more": _scans(last)},
-        ]
+        named = [("Best", best)] if best is last else [("Best", best), ("Last", last)]
+        for name, line in named:
+            tiles += [
+                {
+                    "name": f"{name} validation MSE",
+                    "value": _number(line.mse),
+                    "more": f"counts², {_when(line)}",
+                },
+                {"name": "ICC(A,1) there", "value": _icc(line.icc), "more": _scans(line)},
+            ]
     if data.steps:
         last_step = data.steps[-1]
         more = f"mean of the last {last_step.steps} steps"
@@ -254,7 +258,7 @@ def _curve_axis(key: str, title: str, values: Sequence[float]) -> Axis:
 
 def _validation_table(validations: Sequence[ValidationLine]) -> _Table:
     rows = [
-        (f"{line.step:,}", str(line.epoch), _number(line.mse, 3), _number(line.icc, 3), str(len(line.keys)))
+        (f"{line.step:,}", str(line.epoch), _number(line.mse, 3), _icc(line.icc), str(len(line.keys)))
         for line in validations
     ]
     heads = ("step", "epoch", "MSE (counts²)", "ICC(A,1)", "scans")
@@ -285,12 +289,12 @@ def _scatter(name: str, title: str, line: ValidationLine) -> dict[str, Any]:
     pairs = _pairs(line)
     values = [value for _, x, y in pairs for value in (x, y)]
     x, y = (linear_axis(side, values, from_zero=True) for side in ("counted", "predicted"))
-    labels = [f"{key}: counted {a:g}, predicted {b:.2f}" for key, a, b in pairs]
+    labels = [f"{key}: counted {a:g}, predicted {_number(b)}" for key, a, b in pairs]
     n, left_out = len(pairs), len(line.keys) - len(pairs)
     error = [b - a for _, a, b in pairs]
     caption = (
-        f"{n} scan{'s' if n != 1 else ''}, ICC(A,1) {_number(line.icc, 3)}, MSE {_number(line.mse)}, mean absolute "
-        f"error {_number(sum(map(abs, error)) / n)}, mean error {sum(error) / n:+.2f}".replace("-", "−")
+        f"{n} scan{'s' if n != 1 else ''}, ICC(A,1) {_icc(line.icc)}, MSE {_number(line.mse)}, mean absolute "
+        f"error {_number(sum(map(abs, error)) / n)}, mean error {_signed(sum(error) / n)}"
     )
     if left_out:
         caption += f"; {left_out} not shown, for their count is not finite"
@@ -299,7 +303,7 @@ def _scatter(name: str, title: str, line: ValidationLine) -> dict[str, Any]:
         Series([(x.low, x.low), (x.high, x.high)], "guide"),
         Series([(a, b) for _, a, b in pairs], "strong", "dots", labels),
     ]
-    rows = sorted((key, f"{a:g}", f"{b:.2f}", f"{b - a:+.2f}".replace("-", "−")) for key, a, b in pairs)
+    rows = sorted((key, f"{a:g}", _number(b), _signed(b - a)) for key, a, b in pairs)
     return {
         "title": title,
         "svg": chart(words, x, y, series, (460, 420)),
@@ -340,10 +344,17 @@ def _number(value: float | None, digits: int = 2) -> str:
     if value is None:
         return "–"
     if abs(value) >= 100:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.{digits}f}" if abs(value) >= 0.1 or value == 0 else f"{value:.{digits}g}"
+        return number_words(float(f"{value:.3g}") if abs(value) >= 1e8 else round(value))
+    text = f"{value:.{digits}f}" if abs(value) >= 0.1 or value == 0 else f"{value:.{digits}g}"
     return text.replace("-", "−")
+
+
+def _icc(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return _number(value) if value < 0 else f"+{_number(value)}"
 
 
 def _time_words(seconds: float) -> str:

@@ -94,5 +94,5 @@ def test_labels_of_the_horizontal_axis_do_not_overlap(last: int) -> None:
 
 def test_numbers_are_written_as_people_do() -> None:
     assert [number_words(value) for value in (0.0, 0.30000000000000004, -2000.0, 1e-5)] == [
-        "0", "0.3", "−2,000", "1e−05",
+        "0", "0.3", "−2,000", "1×10⁻⁵",
     ]  # fmt: skip
