@@ -14,6 +14,7 @@ from rich.text import Text
 from epvs_cohort.cli.options import DEFAULT_PROTOCOL
 from epvs_cohort.errors import UsageError
 from epvs_cohort.protocol import load_protocol
+from epvs_cohort.report.simulated import write_simulated_page
 from epvs_cohort.simulate.cohort import (
     DEFAULT_VOXEL_MM,
     SimulateOptions,
@@ -94,6 +95,8 @@ def simulate(
         task = progress.add_task("scans", total=scans)
         simulate_cohort(out, options, lambda done, _total: progress.update(task, completed=done))
     for folder in (out, rescan_folder(out)) if rescan else (out,):
+        if figures:
+            write_simulated_page(folder)
         Console(soft_wrap=True).print(Text(f"{scans} scans simulated: {folder}"))
 
 

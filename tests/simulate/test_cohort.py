@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from epvs_cohort.cli.simulate import simulate
 from epvs_cohort.errors import ConfigError, UsageError
+from epvs_cohort.geometry import apply_affine
 from epvs_cohort.simulate import people, prepared, render, tissue
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
-from epvs_cohort.simulate.cohort import SimulateOptions, parameters, simulate_cohort
+from epvs_cohort.simulate.cohort import SimulateOptions, parameters, rescan_folder, simulate_cohort
 from epvs_cohort.simulate.people import Kind, draw_facts
 
 OPTIONS = SimulateOptions(scans=2, seed=11, voxel_mm=(3.0, 3.0, 3.0))
@@ -164,11 +166,60 @@ def test_settings_follow_what_images_depend_on(
         assert settings["anatomies"] == {"a.nii.gz": digest}
 
 
-def test_the_command(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = [str(out), "--scans", "1", "--seed", "3", "--voxel", "4,4,4", "--no-lesions"]
+def command(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(simulate)
-    result = CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = command(
+        str(out), "--scans", "1", "--seed", "3", "--voxel", "4,4,4", "--no-lesions", "--figures", "--rescan",
+        "--rescan-scanner", "new",
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert pd.read_csv(out / "counts.csv")["count"].tolist() == [0]
+    for folder in (out, tmp_path / "out-rescan"):
+        assert pd.read_csv(folder / "counts.csv")["count"].tolist() == [0]
+        assert (folder / "figures.html").is_file()
+        assert (folder / "figures" / "sub-0001_PDw.png").is_file()
+        assert json.loads((folder / "simulation.json").read_text())["settings"]["rescan"]["scanner"] == "new"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--prepared", "--voxel", "1,1,1"], "--voxel"),
+        (["--protocol", "rotterdam-basal-ganglia"], "--protocol"),
+        (["--rescan-scanner", "new"], "--rescan-scanner"),
+        (["--voxel", "1,1"], "three numbers"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: list[str], named: str) -> None:
+    result = command(str(tmp_path / "out"), "--scans", "1", *options)
+    assert isinstance(result.exception, UsageError)
+    assert named in result.exception.message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_visit_keeps_person_and_scanner(tmp_path: Path) -> None:
+    options = replace(OPTIONS, scans=1, rescan="same")
+    simulate_cohort(tmp_path / "out", options)
+    first, second = tmp_path / "out", rescan_folder(tmp_path / "out")
+    cars = [json.loads((f / "sub-0001/anat/sub-0001_PDw.json").read_text()) for f in (first, second)]
+    assert cars[0].pop("AcquisitionDate") < cars[1].pop("AcquisitionDate")
+    assert cars[0] == cars[1]
+    facts = "derivatives/truth/sub-0001/anat/sub-0001_desc-truth.json"
+    truths = [json.loads((folder / facts).read_text()) for folder in (first, second)]
+    assert truths[0]["noise_sigma"] == truths[1]["noise_sigma"]
+    assert truths[0]["native_from_person"] != truths[1]["native_from_person"]
+    one, two = (pd.read_csv(folder / "points.csv") for folder in (first, second))
+    same = ["lesion", "region", "length_mm", "radius_mm", "contrast"]
+    pd.testing.assert_frame_equal(one[same], two[same])
+    poses = [np.array(truth["native_from_person"]) for truth in truths]
+    in_person = [
+        apply_affine(np.linalg.inv(pose), points[["x_mm", "y_mm", "z_mm"]].to_numpy())
+        for pose, points in zip(poses, (one, two), strict=True)
+    ]
+    np.testing.assert_allclose(in_person[0], in_person[1], atol=0.01)
+    assert [json.loads((f / "simulation.json").read_text())["visit"] for f in (first, second)] == [1, 2]
