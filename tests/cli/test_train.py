@@ -15,10 +15,10 @@ import pytest
 from epvs_cohort.api import run_cohort
 from epvs_cohort.cli.app import main
 from epvs_cohort.cohort.cluster import ClusterChoice
-from epvs_cohort.cohort.prepare_only import PrepareRequest, prepare_cohort
 from epvs_cohort.cohort.run import RunRequest, make_ready
 from epvs_cohort.data.store import LABELS, VOLUME
 from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.protocol import load_protocol
 from epvs_cohort.simulate.cohort import SimulateOptions, simulate_cohort
 from tests.train.stored import SHAPE, save, volume
 
@@ -61,7 +61,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
-    """A prepared cohort of seven counted scans of six people and one without a count; its counts, protocol and recipe."""
+    """Seven counted scans of six people and one without a count, prepared; with counts, protocol and recipe."""
     keys = ["sub-1_ses-1_PDw", "sub-1_ses-2_PDw", *(f"sub-{n}_PDw" for n in range(2, 6)), "sub-6_PDw"]
     save(tmp_path / "cohort" / "prepared", *(volume(key, seed=n) for n, key in enumerate(keys)), volume("x"))
     rows = "".join(f"{key},{n}\n" for n, key in enumerate(keys))
@@ -233,10 +233,41 @@ def test_a_prepared_cohort_needs_neither_itk_nor_dask(cohort: Path) -> None:
     assert (cohort.parent / "model" / "model.json").is_file()
 
 
+WINDOWS = """
+name = "windows"
+protocol = "{protocol}"
+canvases = 1
+calibration_volumes = 1
+validation_volumes = 2
+training_anatomies = 1
+validation_anatomies = 1
+[architecture]
+widths = [2, 3]
+convs_per_level = 1
+[[stages]]
+window = [20, 16, 12]
+batch = 2
+steps = 2
+"""
+
+
 @pytest.mark.slow
+def test_without_scans_windows_are_trained_on(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "p.toml").write_text(
+        "name = 'p'\n[grid]\nshape = [84, 64, 40]\nspacing_mm = [0.98, 0.98, 1.6]\n"
+    )
+    (tmp_path / "w.toml").write_text(WINDOWS.format(protocol=tmp_path / "p.toml"))
+    code, out, err = call("--recipe", tmp_path / "w.toml", "--out", tmp_path / "model", "--device", "cpu")
+    assert code == 0, err
+    assert "simulated validation" in out
+    assert load_bundle(str(tmp_path / "model")).card.count_target == "roi"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_scan_is_prepared_once_for_run_and_train(tmp_path: Path, call: Call) -> None:
     scans = tmp_path / "scans"
-    simulate_cohort(scans, SimulateOptions(scans=3, seed=11, voxel_mm=(1.0, 1.0, 1.6), n_procs=2))
+    simulate_cohort(scans, SimulateOptions(scans=3, seed=11, voxel_mm=(1.5, 1.5, 2.0), n_procs=2))
     bad = scans / "sub-0004" / "anat" / "sub-0004_PDw.nii.gz"
     bad.parent.mkdir(parents=True)
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), bad)
@@ -247,10 +278,12 @@ def test_a_scan_is_prepared_once_for_run_and_train(tmp_path: Path, call: Call) -
         table.write("sub-0004_PDw,3\n")
     (tmp_path / "split.csv").write_text("sub-0002_PDw\nsub-0003_PDw\n")
     (tmp_path / "tiny.toml").write_text(RECIPE)
+    coarse = tmp_path / "coarse.toml"
+    coarse.write_text("name = 'coarse'\n[grid]\nshape = [56, 44, 36]\nspacing_mm = [1.47, 1.47, 1.96]\n")
     model = tmp_path / "model"
     same = [
         scans, "--counts", scans / "counts.csv", "--validation", tmp_path / "split.csv", "--recipe",
-        tmp_path / "tiny.toml", "--device", "cpu", "--n-procs", 2, "--threads", 1,
+        tmp_path / "tiny.toml", "--protocol", coarse, "--device", "cpu", "--n-procs", 2, "--threads", 1,
     ]  # fmt: skip
     code, _, err = call(*same, "--out", model)
     assert code == 4, err
@@ -263,11 +296,10 @@ def test_a_scan_is_prepared_once_for_run_and_train(tmp_path: Path, call: Call) -
     before = {path: path.stat().st_mtime_ns for path in store.glob(f"*/{VOLUME}")}
     assert len(before) == 3
     processes = ClusterChoice(n_procs=2, device="cpu")
-    asked = RunRequest(scans, tmp_path / "counts.parquet", store=store, cluster=processes)
+    protocol = load_protocol(str(coarse)).model_copy(update={"model": str(model)})
+    asked = RunRequest(scans, tmp_path / "counts.parquet", protocol, store, cluster=processes)
     assert make_ready(asked).plan.prepared == 3
-    run_cohort(asked)
-    again = prepare_cohort(PrepareRequest(scans, store, cluster=processes, keys=frozenset({"sub-0001_PDw"})))
-    assert [ref.reused for ref in again.refs] == [True]
+    run_cohort(asked)  # With the model that was trained just now.
     code, _, err = call(*same, "--out", tmp_path / "second", "--store", store)
     assert "0 prepared, 3 were there already, 1 failed" in err, err
     assert {path: path.stat().st_mtime_ns for path in store.glob(f"*/{VOLUME}")} == before
