@@ -12,7 +12,8 @@ from epvs_cohort.data.atlas import REGIONS
 from epvs_cohort.data.store import PreparedStore, Provenance
 from epvs_cohort.errors import ProtocolError
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine, centered_grid
-from epvs_cohort.prepare.mask import SoftMask, soft_mask
+from epvs_cohort.prepare.mask import BoolArray, SoftMask, soft_mask
+from epvs_cohort.prepare.resample import resample_cubic
 from epvs_cohort.prepare.trim import trim
 from epvs_cohort.protocol import Protocol, RoiSettings, digest
 from epvs_cohort.records import AcSlice, Float32Array, LabelArray, MniMap, PreparedVolume
@@ -23,7 +24,7 @@ from epvs_cohort.simulate.lesions import LesionSpec, fluid_fraction
 from epvs_cohort.simulate.mimics import Mimics, paint_mimics
 from epvs_cohort.simulate.placement import mistaken_roi
 from epvs_cohort.simulate.prepared import RESIDUAL_DEG, RESIDUAL_MM, ROI_ERROR_MM, painted
-from epvs_cohort.simulate.tissue import Scanner, bias_field, blur, rician
+from epvs_cohort.simulate.tissue import Scanner, bias_field, blur
 from epvs_cohort.simulate.warp import Placed, Warp, inverse_of, random_rigid
 from epvs_cohort.simulate.windows import TRUE_OUTLINE_SHARE
 
@@ -32,6 +33,9 @@ STORE_FOLDER = "prepared"
 
 #: Standard deviation in mm of the anterior commissure's height as a preparation finds it.
 AC_ERROR_MM = 1.0
+
+#: Native voxels around the mask that noise is drawn in: the reach of the spline, and a little for its prefilter.
+_NOISE_MARGIN = 4
 
 #: Nodes of the map to MNI lie about so many mm apart.
 MNI_NODE_MM = 10.0
@@ -120,8 +124,8 @@ def scan_prepared(
 ) -> PreparedScan:
     """Draw what preparing a scan of a person would give.
 
-    Pose, field of view and contrast are those of `heads.scan_person` for the same state of ``rng``. Blur and noise
-    are drawn on the prepared grid, not on the native one.
+    Pose, field of view and contrast are those of `heads.scan_person` for the same state of ``rng``. Tissue is drawn
+    on the prepared grid, noise on the native one and interpolated as a scan is.
 
     Parameters
     ----------
@@ -135,10 +139,11 @@ def scan_prepared(
     rigid_from_person = random_rigid(rng, person.roi_center_mm, RESIDUAL_DEG, RESIDUAL_MM)
     grid = centered_grid(how.protocol.grid.shape, how.protocol.grid.spacing_mm, person.roi_center_mm)
     canvas = _Canvas(person, view, grid, rigid_from_person)
-    values, regions = _image(rng, canvas, lesions)
+    image, regions = _image(rng, canvas, lesions)
     mask = _mask(rng, regions, grid, how.protocol.roi)
-    trimmed = trim(values, mask, how.protocol.trim)
-    native_from_rigid = view.native_from_person @ inverse_of(rigid_from_person)
+    native_from_grid = view.native_from_person @ inverse_of(rigid_from_person) @ grid.affine
+    noise = _Noise(view.look.scanner.noise_sigma, inverse_of(view.grid.affine) @ native_from_grid)
+    trimmed = trim(_noisy(rng, image, noise, mask.weight > 0), mask, how.protocol.trim)
     moved = tuple(lesion.moved(view.native_from_person) for lesion in lesions)
     ac, crossings = ac_truth(apply_affine(view.native_from_person, person.ac_mm), view.grid, moved)
     volume = PreparedVolume(
@@ -146,8 +151,8 @@ def scan_prepared(
         intensities=trimmed.intensities,
         labels=mask.labels,
         regions=REGIONS,
-        native_from_grid=native_from_rigid @ grid.affine,
-        rigid_from_native=inverse_of(native_from_rigid),
+        native_from_grid=native_from_grid,
+        rigid_from_native=rigid_from_person @ inverse_of(view.native_from_person),
         mni=_mni_map(person.anatomy, person.warp, Placed(grid, inverse_of(rigid_from_person))),
         native=view.grid,
         ac=_found_slice(rng, ac, view.grid),
@@ -188,7 +193,7 @@ class _Canvas:
 def _image(
     rng: np.random.Generator, canvas: _Canvas, lesions: list[LesionSpec]
 ) -> tuple[Float32Array, LabelArray]:
-    """Intensities relative to white matter, with noise, and the true regions."""
+    """Intensities relative to white matter, without noise, and the true regions."""
     person, grid, frame = canvas.person, canvas.grid, canvas.rigid_from_person
     tissue, scanner = canvas.view.look.tissue, canvas.view.look.scanner
     sigma = scanner.psf_sigma_mm
@@ -202,7 +207,46 @@ def _image(
     own = [lesion.moved(frame) for lesion in lesions]
     image += fluid_fraction(own, grid, psf_sigma_mm=sigma) * (np.float32(tissue.fluid) - image)
     image *= bias_field(rng, grid, scanner.bias)
-    return rician(rng, image, scanner.noise_sigma), regions_of(labels)
+    return image, regions_of(labels)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """Standard deviation of the real and the imaginary channel, and the map from grid to native voxels."""
+
+    sigma: float
+    voxel_from_grid: FloatArray
+
+
+def _noisy(rng: np.random.Generator, image: Float32Array, noise: _Noise, where: BoolArray) -> Float32Array:
+    """Magnitude of an image with complex noise of native voxels, interpolated as `resample_cubic` does a scan.
+
+    Interpolation makes noise weaker and smooth, by how much depends on where a voxel lies between native ones. A
+    magnitude is not linear in the noise, but nearly so at the signal of tissue.
+    """
+    ends = apply_affine(noise.voxel_from_grid, _corners(where))
+    low = np.floor(ends.min(axis=0)).astype(int) - _NOISE_MARGIN
+    i, j, k = (int(n) for n in np.ceil(ends.max(axis=0)).astype(int) + _NOISE_MARGIN + 1 - low)
+    box_from_grid = noise.voxel_from_grid.copy()
+    box_from_grid[:3, 3] -= low
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    real, imaginary = (
+        resample_cubic(rng.standard_normal((i, j, k), dtype=np.float32), box_from_grid, shape, where)
+        * np.float32(noise.sigma)
+        for _ in range(2)
+    )
+    real += image
+    magnitude: Float32Array = np.hypot(real, imaginary, out=real)
+    return magnitude
+
+
+def _corners(where: BoolArray) -> FloatArray:
+    """Corners of the box that holds all true voxels, shape (8, 3)."""
+    spans = []
+    for axis in range(3):
+        at = np.flatnonzero(where.any(axis=tuple(a for a in range(3) if a != axis)))
+        spans.append((float(at[0]), float(at[-1])) if at.size else (0.0, 0.0))
+    return np.array([[spans[a][c] for a, c in enumerate(corner)] for corner in np.ndindex(2, 2, 2)])
 
 
 def _mask(rng: np.random.Generator, regions: LabelArray, grid: Grid, settings: RoiSettings) -> SoftMask:
