@@ -227,8 +227,8 @@ def _stoppable() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise StoppedError(
-            "interrupted; the latest checkpoint is kept",
-            hint="the same command with --resume goes on from it",
+            "interrupted; what is prepared is kept, and so is the latest checkpoint, where there is one",
+            hint="the same command goes on, with --resume from the checkpoint",
         ) from error
 
 
@@ -246,6 +246,7 @@ def _windows(run: RunSettings, name: str, anatomies: Path | None, n_procs: int, 
 
 def _counted(request: DataRequest, study: Study, run: RunSettings, name: str, points: Path | None) -> int:
     """Train on counted scans; how many of them cannot be used."""
+    from epvs_cohort.report.training import training_page
     from epvs_cohort.train.counted import CountedOrder, train_counted
     from epvs_cohort.train.recipe import ScanRecipe, load_recipe
 
@@ -260,6 +261,8 @@ def _counted(request: DataRequest, study: Study, run: RunSettings, name: str, po
     order = CountedOrder(data.split, recipe, study.protocol, run, study.init, points, data.notes)
     with LiveLine(console) as line:
         bundle = train_counted(order, line.show)
+    if is_first():
+        console.print(Text(f"page of the training: {training_page(run.out)}"))
     _tell(run, bundle, "validation")
     return len(data.unusable)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +19,11 @@ from epvs_cohort.cohort.cluster import ClusterChoice
 from epvs_cohort.cohort.run import RunRequest, make_ready
 from epvs_cohort.data.store import LABELS, VOLUME
 from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.model.network import Architecture
 from epvs_cohort.protocol import load_protocol
 from epvs_cohort.simulate.cohort import SimulateOptions, simulate_cohort
+from epvs_cohort.train.augment import AugmentSettings
+from epvs_cohort.train.recipe import ScanRecipe, load_recipe
 from tests.train.stored import SHAPE, save, volume
 
 PROTOCOL = f"""
@@ -94,6 +98,7 @@ def test_a_prepared_cohort_gives_a_bundle_and_its_data_are_told(cohort: Path, ca
     assert "of 2 other subjects validate" in err
     assert "left out: 1 counts without a scan, 1 scans without a count, 0 counted" in err
     assert "epoch 1/1" in err
+    assert (cohort.parent / "model" / "training.html").is_file()
     words = (cohort.parent / "model" / "README.md").read_text()
     assert "counts of 8 scans" in words
     assert "of 2 other subjects validate" in words
@@ -200,6 +205,28 @@ def test_what_cannot_be_used_is_said_before_any_work(
     assert (found, words in err) == (code, True), err
     assert "Traceback" not in err
     assert not (cohort.parent / "model").exists()
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "training.md"
+
+
+def test_the_documentation_names_every_option_and_setting(call: Call) -> None:
+    words = DOCS.read_text(encoding="utf-8")
+    _, out, _ = call("--help")
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", out)) - {"--help"}
+    assert "--validation-points" in options
+    assert [option for option in sorted(options) if f"`{option}" not in words] == []
+    settings = {*ScanRecipe.model_fields, *Architecture.model_fields, *AugmentSettings.model_fields}
+    settings -= {"augment", "architecture"}
+    assert [name for name in sorted(settings) if f"`{name}`" not in words] == []
+
+
+def test_recipes_in_the_documentation_load(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert examples
+    for example in examples:
+        (tmp_path / "recipe.toml").write_text(example, encoding="utf-8")
+        assert isinstance(load_recipe(str(tmp_path / "recipe.toml")), ScanRecipe)
 
 
 def test_help_says_which_options_go_together(call: Call) -> None:
