@@ -20,10 +20,8 @@ import argparse
 import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ import pandas as pd
 from heldout_counts import count_measures, reader_measures, rescan_measures, ventricle_measures
 from heldout_lesions import Job, LesionTruth, lesion_measures
 from heldout_table import aims_of, markdown
+from simulated_data import HELD_OUT, Wanted, people_of, simulated, simulation
 
 import epvs_cohort
 from epvs_cohort.api import run_cohort
@@ -43,13 +42,10 @@ from epvs_cohort.protocol import Protocol, load_protocol
 from epvs_cohort.records import AcSlice
 from epvs_cohort.simulate import cohort as simulator
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY, anatomy_files
-from epvs_cohort.simulate.bids import SIMULATION_FILE
 from epvs_cohort.simulate.people import draw_facts
 
 log = logging.getLogger("heldout")
 
-#: Of the folder's label maps in order of name: 1 to 9 train, 10 and 11 validate, 12 to 14 test.
-HELD_OUT = slice(11, 14)
 #: Never used for training or tuning.
 SEED = 31000
 PROTOCOLS = {"roi": "rotterdam-basal-ganglia", "ac_slice": "rotterdam-ac-slice"}
@@ -86,9 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
-    people = held_out_people(options.anatomies, options.work)
+    people = people_of(options.anatomies, HELD_OUT, options.work / "people")
     folder = options.work / "scans"
-    simulated(folder, options, people, rescan=options.rescan)
+    wanted = Wanted(
+        scans=options.scans,
+        seed=options.seed,
+        people=people,
+        voxel_mm=options.voxel,
+        rescan=options.rescan,
+        n_procs=options.n_procs,
+    )
+    simulated(folder, wanted)
     first = counted(folder, options, "first")
     frame = truth_frame(first, options, people)
     figures: dict[str, Any] = {"about": about(options, first, people), "counts": count_measures(frame)}
@@ -101,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures["lesions"] = lesion_measures(jobs, list(frame["subject"]), options.n_procs, options.seed)
     if options.ventricles:
         bare = options.work / "scans-no-lesions"
-        simulated(bare, options, people, rescan=False, lesions=False)
+        simulated(bare, replace(wanted, rescan=False, lesions=False))
         without = counted(bare, options, "no-lesions")
         figures["ventricles"] = ventricle_measures(
             counts_of(without.cohort), ventricles_of(bare, without.cohort)
@@ -153,53 +157,6 @@ def parse(arguments: Sequence[str] | None) -> Options:
         ventricles=given.ventricles,
         out=given.out,
     )
-
-
-def held_out_people(anatomies: Path | None, work: Path) -> Path | None:
-    """Folder of links to the label maps of the people that test."""
-    if anatomies is None:
-        log.info(
-            "no --anatomies: the bundled label map, which networks are trained on; these are no held-out figures"
-        )
-        return None
-    chosen = anatomy_files(anatomies)[HELD_OUT]
-    if len(chosen) != HELD_OUT.stop - HELD_OUT.start:
-        raise SystemExit(f"{anatomies}: {HELD_OUT.stop} label maps are needed, the last 3 of them to test")
-    folder = work / "people"
-    folder.mkdir(exist_ok=True)
-    for path in chosen:
-        link = folder / path.name
-        if not link.exists():
-            link.symlink_to(path.resolve())
-    return folder
-
-
-def simulated(
-    out: Path, options: Options, people: Path | None, *, rescan: bool, lesions: bool = True
-) -> None:
-    """Simulate a data set, unless it is there."""
-    targets = [out, simulator.rescan_folder(out)] if rescan else [out]
-    if all((target / SIMULATION_FILE).exists() for target in targets):
-        known = simulation(out)
-        found = (known["scans"], known["seed"], tuple(known["settings"]["voxel_mm"]))
-        if found != (options.scans, options.seed, options.voxel):
-            raise SystemExit(f"{out}: holds scans, seed, voxel {found}; name another --work")
-        log.info("%s: already simulated", out)
-        return
-    command = [sys.executable, "-m", "epvs_cohort", "simulate", str(out), "--kind", "evaluation"]
-    command += ["--scans", str(options.scans), "--seed", str(options.seed), "--n-procs", str(options.n_procs)]
-    command += ["--voxel", ",".join(str(edge) for edge in options.voxel)]
-    command += ["--anatomies", str(people)] if people is not None else []
-    command += ["--rescan"] if rescan else []
-    command += [] if lesions else ["--no-lesions"]
-    log.info("simulating: %s", " ".join(command[2:]))
-    subprocess.run(command, check=True)
-
-
-def simulation(folder: Path) -> dict[str, Any]:
-    """What a simulated data set was drawn by."""
-    record: dict[str, Any] = json.loads((folder / SIMULATION_FILE).read_text())
-    return record
 
 
 def counted(folder: Path, options: Options, name: str) -> Counted:

@@ -1,0 +1,381 @@
+"""How many scans must a study count? Train on 25 to 200 simulated scans with a reader's counts, and test.
+
+Run ``python benchmarks/learning_curve.py --anatomies FOLDER --work FOLDER``, where the first folder holds the
+whole-head label maps of 14 people: 1 to 9, in order of name, are the study, 10 and 11 the test. Both are drawn on the
+prepared grid (``epvs-cohort simulate --prepared --kind training``: the count goes with nothing but lesions).
+
+Each point is one ``epvs-cohort train`` on the counts of the simulated reader A, who misses faint lesions: of random
+weights (recipe ``paper``) and from a bundled model (``--init``, recipe ``fine-tune``). A fifth of the counted people is
+put aside for early stopping, as a study would. ``--hydranet`` adds both with sums over sets of scans. Once, of random
+weights, the counts are shuffled among the scans: what is then learned must be nothing.
+
+Every network counts the same test volumes, and ICC(A,1) against the truth is given with its 95 % bootstrap interval
+over people. Finished points in ``--work`` are kept, and an interrupted training goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from simulated_data import TRAINING, VALIDATION, Wanted, people_of, simulated, simulation
+
+import epvs_cohort
+from epvs_cohort.compare.agreement import count_figures, icc_agreement
+from epvs_cohort.compare.bootstrap import bootstrap
+from epvs_cohort.data.store import PreparedStore
+from epvs_cohort.errors import PredictionError
+from epvs_cohort.model.bundle import CARD_FILE, load_bundle
+from epvs_cohort.model.predict import Device, Predictor, best_device
+from epvs_cohort.protocol import named_file
+from epvs_cohort.report.charts import Axis, Series, Words, chart
+from epvs_cohort.train.checkpoint import CHECKPOINT_FILE
+
+log = logging.getLogger("learning_curve")
+
+SEED = 41000
+BOOTSTRAP_SEED = 1
+#: Reader whose counts the study has.
+READER = "A"
+RECIPES = {"scratch": "paper", "init": "fine-tune"}
+WORDS = {
+    "scratch": "random weights",
+    "init": "from the bundled model",
+    "hydra-scratch": "random weights, sums over sets",
+    "hydra-init": "from the bundled model, sums over sets",
+    "shuffled": "random weights, counts shuffled",
+    "untrained": "the bundled model as it is",
+}
+#: Colours that differ in lightness too; class of `report.charts`, so that one style sheet serves all.
+STYLE = """
+.chart{font:13px sans-serif;background:#fff}.grid{stroke:#e3e3e3}.axis{stroke:#444}.tick,.name{fill:#333}
+.line{fill:none;stroke-width:2}.line.strong,.line.mark{stroke-width:2.2}.strong{stroke:#0b5fa5}.dot.strong{fill:#0b5fa5}
+.faint{stroke:#9aa7b3}.line.faint{stroke-width:1.4}.dot.faint{fill:#9aa7b3}
+.mark{stroke:#c2570c}.dot.mark{fill:#c2570c}.guide{stroke:#666;stroke-dasharray:5 4}.dot.guide{fill:#666}
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, checked."""
+
+    anatomies: Path | None
+    sizes: tuple[int, ...]
+    minutes: float
+    test: int
+    seed: int
+    work: Path
+    init: str
+    hydranet: int | None
+    device: Device
+    threads: int
+    n_procs: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training: ``start`` is a key of ``WORDS``."""
+
+    start: str
+    scans: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.start}-{self.scans}"
+
+
+@dataclass(frozen=True)
+class Test:
+    """Test volumes with their true counts and those of the reader."""
+
+    store: PreparedStore
+    keys: list[str]
+    truth: list[float]
+    reader: list[float]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate, train each point, test, print, draw."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = parse(arguments)
+    options.work.mkdir(parents=True, exist_ok=True)
+    study, test = data_of(options)
+    results = [tested(Point("untrained", 0), options.init, test, options)]
+    for point in points_of(options):
+        bundle = trained(point, study, options)
+        results.append(tested(point, str(bundle), test, options))
+        log.info("%s: ICC(A,1) %.3f", point.name, results[-1]["icc"]["value"])
+        write(options, study, results)
+    print(options.out.with_suffix(".md").read_text())
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add = parser.add_argument
+    add("--anatomies", type=Path, help="folder of the label maps of 14 people")
+    add("--sizes", default="25,50,100,200", help="numbers of counted scans")
+    add("--minutes", type=float, default=10.0, help="of training steps, for each point")
+    add("--test", type=int, default=60, help="test volumes")
+    add("--seed", type=int, default=SEED)
+    add("--work", type=Path, required=True, help="folder of volumes and models; kept")
+    add("--init", default="gp-unet-sim", help="bundle that the other half of the points starts from")
+    add("--hydranet", type=int, nargs="?", const=4, help="also with sums over sets of so many scans (4)")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--threads", type=int, default=1, help="of the training")
+    add("--n-procs", type=int, default=2, help="volumes simulated at the same time")
+    add("--out", type=Path, default=Path("learning_curve.json"), help="with .md and .svg beside it")
+    given = parser.parse_args(arguments)
+    return Options(
+        anatomies=given.anatomies,
+        sizes=tuple(sorted(int(size) for size in given.sizes.split(","))),
+        minutes=given.minutes,
+        test=given.test,
+        seed=given.seed,
+        work=given.work,
+        init=given.init,
+        hydranet=given.hydranet,
+        device=best_device() if given.device == "auto" else given.device,
+        threads=given.threads,
+        n_procs=given.n_procs,
+        out=given.out,
+    )
+
+
+def data_of(options: Options) -> tuple[Path, Test]:
+    """Folder of the study's scans, and the test."""
+    study, tests = options.work / "study", options.work / "test"
+    people = people_of(options.anatomies, TRAINING, options.work / "people-study")
+    others = people_of(options.anatomies, VALIDATION, options.work / "people-test")
+    common = {"kind": "training", "prepared": True, "n_procs": options.n_procs}
+    simulated(study, Wanted(max(options.sizes), options.seed, people, **common))  # type: ignore[arg-type]
+    simulated(tests, Wanted(options.test, options.seed + 1, others, **common))  # type: ignore[arg-type]
+    truth = pd.read_csv(tests / "counts.csv").set_index("scan")["count"]
+    reader = readings(tests).set_index("scan")["count"]
+    keys = [str(key) for key in truth.index]
+    return study, Test(
+        PreparedStore(tests / "prepared"),
+        keys,
+        [float(truth[key]) for key in keys],
+        [float(reader[key]) for key in keys],
+    )
+
+
+def readings(folder: Path) -> pd.DataFrame:
+    """Columns scan and count of the reader."""
+    table = pd.read_csv(folder / "counts_rater.csv")
+    return table.loc[table["reader"] == READER, ["scan", "count"]]
+
+
+def points_of(options: Options) -> list[Point]:
+    """All trainings, the quick answers first."""
+    starts = ["init", "scratch"]
+    if options.hydranet is not None:
+        starts += ["hydra-init", "hydra-scratch"]
+    points = [Point(start, size) for size in options.sizes for start in starts]
+    return [*points, Point("shuffled", max(options.sizes))]
+
+
+def trained(point: Point, study: Path, options: Options) -> Path:
+    """Folder of the bundle of a point, trained unless it is there."""
+    out = options.work / "models" / point.name
+    if (out / CARD_FILE).exists():
+        log.info("%s: already trained", point.name)
+        return out
+    resume = (out / CHECKPOINT_FILE).exists()
+    if not resume and out.exists():
+        shutil.rmtree(out)
+    start = "init" if point.start.endswith("init") else "scratch"
+    recipe = RECIPES[start]
+    if point.start.startswith("hydra"):
+        recipe = str(recipe_of_sets(recipe, options))
+    command = [sys.executable, "-m", "epvs_cohort", "train", str(study)]
+    command += ["--counts", str(counts_table(point, study, options)), "--out", str(out), "--recipe", recipe]
+    command += ["--init", options.init] if start == "init" else []
+    command += [
+        "--max-minutes",
+        str(options.minutes),
+        "--seed",
+        str(options.seed),
+        "--device",
+        options.device,
+    ]
+    command += ["--threads", str(options.threads), *(["--resume"] if resume else [])]
+    log.info("epvs-cohort %s", " ".join(command[3:]))
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    return out
+
+
+def counts_table(point: Point, study: Path, options: Options) -> Path:
+    """The reader's counts of the study's first scans; shuffled among them where that is the point."""
+    table = readings(study).sort_values("scan").head(point.scans).reset_index(drop=True)
+    if point.start == "shuffled":
+        order = np.random.default_rng(options.seed).permutation(len(table))
+        table["count"] = table["count"].to_numpy()[order]
+    path = options.work / "counts" / f"{point.name}.csv"
+    path.parent.mkdir(exist_ok=True)
+    table.to_csv(path, index=False)
+    return path
+
+
+def recipe_of_sets(name: str, options: Options) -> Path:
+    """A recipe whose loss sees sums of counts; as many volumes go into a step as before (Hydranet, Dubost 2019)."""
+    text = named_file("recipes", name).read_text()
+    for setting, value in (("set_size", str(options.hydranet)), ("batch", "1"), ("name", f'"{name}-sets"')):
+        text, found = re.subn(rf"(?m)^{setting} = .*$", f"{setting} = {value}", text)
+        if found != 1:
+            raise SystemExit(f"recipe {name}: {setting} stands there {found} times, once is needed")
+    path = options.work / f"{name}-sets.toml"
+    path.write_text(text)
+    return path
+
+
+def tested(point: Point, bundle: str, test: Test, options: Options) -> dict[str, Any]:
+    """Figures of a bundle on the test volumes; kept for the bundle that they are of."""
+    model = load_bundle(bundle)
+    kept = options.work / "tested" / f"{point.name}.json"
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        if found["model_id"] == model.model_id and found["test_scans"] == len(test.keys):
+            return found
+    predictor = Predictor(model, options.device, threads=options.threads)
+    estimate = np.array([_count(predictor, test.store, key) for key in test.keys])
+    truth, reader = np.array(test.truth), np.array(test.reader)
+    result = {
+        "start": point.start,
+        "scans": point.scans,
+        "model_id": model.model_id,
+        "test_scans": len(test.keys),
+        **asdict(count_figures(truth, estimate)),
+        "icc": _icc(test.keys, truth, estimate),
+        "icc_reader": _icc(test.keys, reader, estimate),
+        "training": _training(Path(bundle)),
+    }
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(result) + "\n")
+    return result
+
+
+def _count(predictor: Predictor, store: PreparedStore, key: str) -> float:
+    (prediction,) = predictor.predict([store.load(key).volume])
+    if isinstance(prediction, PredictionError):
+        raise prediction
+    return prediction.count
+
+
+def _icc(keys: list[str], first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    pairs = np.stack([first, second], axis=1)
+    return asdict(bootstrap(keys, lambda rows: icc_agreement(pairs[rows]), seed=BOOTSTRAP_SEED))
+
+
+def _training(bundle: Path) -> dict[str, Any] | None:
+    """Steps, minutes and why it ended, as the training itself recorded it."""
+    record = bundle / "recipe.json"
+    if not record.exists():
+        return None
+    found: dict[str, Any] = json.loads(record.read_text())
+    return {**found.get("done", {}), "scans": found.get("scans")}
+
+
+def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
+    """All that is known so far: figures, table and drawing."""
+    drawn = simulation(study)
+    record = {
+        "settings_id": drawn["settings_id"],
+        "seed": options.seed,
+        "minutes": options.minutes,
+        "device": options.device,
+        "threads": options.threads,
+        "init": options.init,
+        "people": sorted(drawn["settings"]["anatomies"]),
+        "program_version": epvs_cohort.__version__,
+        "points": results,
+    }
+    options.out.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    options.out.with_suffix(".md").write_text(table_of(record))
+    options.out.with_suffix(".svg").write_text(drawing_of(results))
+
+
+def table_of(record: dict[str, Any]) -> str:
+    """Markdown table of the points."""
+    lines = [
+        f"Simulated scans, settings `{record['settings_id']}`, seed {record['seed']}; at most {record['minutes']:g} "
+        f"minutes of training for each point ({record['device']}, threads {record['threads']}); counts of the "
+        f"simulated reader {READER}, a fifth of them for early stopping; {record['points'][0]['test_scans']} test "
+        "volumes of other people. No figure here is an accuracy on scans of people.",
+        "",
+        "| counted scans | start | ICC(A,1) with the truth | with the reader | ICC(C,1) | r | MAE | bias | steps |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for point in record["points"]:
+        steps = (point["training"] or {}).get("steps", "")
+        lines.append(
+            f"| {point['scans']} | {WORDS[point['start']]} | {_interval(point['icc'])} | "
+            f"{_interval(point['icc_reader'])} | {point['icc_consistency']:.3f} | {point['r']:.3f} | "
+            f"{point['mae']:.2f} | {point['bias']:+.2f} | {steps} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _interval(found: dict[str, float | None]) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def drawing_of(results: list[dict[str, Any]]) -> str:
+    """The curve as a picture of its own."""
+    sizes = sorted({point["scans"] for point in results if point["scans"]})
+    ends = (sizes[0] / 1.25, sizes[-1] * 1.25)
+    series: list[Series] = []
+    untrained = next(point for point in results if point["start"] == "untrained")["icc"]["value"]
+    series.append(Series([(end, max(0.0, untrained)) for end in ends], "guide"))
+    styles = {
+        "scratch": "mark",
+        "init": "strong",
+        "hydra-scratch": "faint",
+        "hydra-init": "faint",
+        "shuffled": "guide",
+    }
+    for start, style in styles.items():
+        own = sorted((p for p in results if p["start"] == start), key=lambda point: int(point["scans"]))
+        for point in own:
+            bar = [(point["scans"], _shown(point["icc"][end])) for end in ("low", "high")]
+            series.append(Series(bar, style))  # type: ignore[arg-type]
+        places = [(point["scans"], _shown(point["icc"]["value"])) for point in own]
+        labels = [f"{WORDS[start]}, {p['scans']} scans: ICC {p['icc']['value']:.3f}" for p in own]
+        series.append(Series(places, style, "both", labels))  # type: ignore[arg-type]
+    words = Words(
+        "learning-curve",
+        "ICC(A,1) with the truth by the number of counted scans",
+        "Blue: trained from the bundled model. Orange: from random weights. Grey: sums over sets. Dashed: the bundled "
+        "model as it is; the dashed dot: shuffled counts. Bars: 95 % intervals.",
+    )
+    x = Axis("counted scans", *ends, tuple(float(size) for size in sizes), log=True)
+    y = Axis("ICC(A,1)", 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+    drawn = chart(words, x, y, series)
+    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        "</desc>", f"</desc><style>{STYLE}</style>", 1
+    )
+
+
+def _shown(icc: float) -> float:
+    """Below zero there is no agreement either."""
+    return min(1.0, max(0.0, icc))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

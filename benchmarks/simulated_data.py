@@ -1,0 +1,84 @@
+"""Simulated data sets of chosen people, made once and kept; what several benchmarks share."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epvs_cohort.simulate.anatomy import anatomy_files
+from epvs_cohort.simulate.bids import SIMULATION_FILE
+from epvs_cohort.simulate.cohort import DEFAULT_VOXEL_MM, rescan_folder
+
+log = logging.getLogger("simulated")
+
+#: Label maps by what they are for, in order of name (README of the anatomies): the same for every network.
+TRAINING, VALIDATION, HELD_OUT = slice(0, 9), slice(9, 11), slice(11, 14)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A data set to simulate; ``people`` is a folder of label maps, None the bundled one."""
+
+    scans: int
+    seed: int
+    people: Path | None
+    kind: str = "evaluation"
+    voxel_mm: tuple[float, float, float] = DEFAULT_VOXEL_MM
+    rescan: bool = False
+    lesions: bool = True
+    prepared: bool = False
+    protocol: str | None = None
+    n_procs: int = 1
+
+
+def people_of(anatomies: Path | None, which: slice, folder: Path) -> Path | None:
+    """Folder of links to the label maps of some of 14 people; None, the bundled map, where there are none."""
+    if anatomies is None:
+        log.info("no --anatomies: the one bundled label map stands for everybody, so nobody is held out")
+        return None
+    files = anatomy_files(anatomies)
+    if len(files) < HELD_OUT.stop:
+        raise SystemExit(
+            f"{anatomies}: {len(files)} label maps found, those of {HELD_OUT.stop} people are needed"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files[which]:
+        link = folder / path.name
+        if not link.exists():
+            link.symlink_to(path.resolve())
+    return folder
+
+
+def simulated(out: Path, wanted: Wanted) -> None:
+    """Simulate a data set by ``epvs-cohort simulate``, unless it is there."""
+    targets = [out, rescan_folder(out)] if wanted.rescan else [out]
+    if all((target / SIMULATION_FILE).exists() for target in targets):
+        known = simulation(out)
+        found = (known["scans"], known["seed"], tuple(known["settings"]["voxel_mm"]))
+        if found != (wanted.scans, wanted.seed, wanted.voxel_mm):
+            raise SystemExit(f"{out}: holds scans, seed, voxel {found}; name another --work")
+        log.info("%s: already simulated", out)
+        return
+    command = [sys.executable, "-m", "epvs_cohort", "simulate", str(out), "--kind", wanted.kind]
+    command += ["--scans", str(wanted.scans), "--seed", str(wanted.seed), "--n-procs", str(wanted.n_procs)]
+    if wanted.prepared:
+        command += ["--prepared", *(["--protocol", wanted.protocol] if wanted.protocol else [])]
+    else:
+        command += ["--voxel", ",".join(str(edge) for edge in wanted.voxel_mm)]
+    command += ["--anatomies", str(wanted.people)] if wanted.people is not None else []
+    command += ["--rescan"] if wanted.rescan else []
+    command += [] if wanted.lesions else ["--no-lesions"]
+    log.info("epvs-cohort %s", " ".join(command[3:]))
+    # Standard output is for the figures.
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def simulation(folder: Path) -> dict[str, Any]:
+    """What a simulated data set was drawn by."""
+    record: dict[str, Any] = json.loads((folder / SIMULATION_FILE).read_text())
+    return record
