@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from epvs_cohort.compare.agreement import icc_agreement
 from epvs_cohort.simulate.anatomy import bundled_anatomy, regions_of
 from epvs_cohort.simulate.heads import draw_person
 from epvs_cohort.simulate.lesions import LesionSpec, draw_lesions
@@ -20,17 +20,6 @@ MODEL = ReaderModel()
 CLEAR = LesionSpec((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), 5.0, 1.5, 1.0)
 #: Lists of lesions of each kind of cohort.
 EACH = 300
-
-
-def icc_a1(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Two-way random, absolute agreement, single rater (McGraw and Wong 1996)."""
-    x = np.column_stack([first, second]).astype(float)
-    n, k = x.shape
-    rows, columns, grand = x.mean(axis=1, keepdims=True), x.mean(axis=0), x.mean()
-    between = k * float(((rows - grand) ** 2).sum()) / (n - 1)
-    raters = n * float(((columns - grand) ** 2).sum()) / (k - 1)
-    error = float(((x - rows - columns + grand) ** 2).sum()) / ((n - 1) * (k - 1))
-    return (between - error) / (between + (k - 1) * error + k / n * (raters - error))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +40,7 @@ def test_two_readings_of_one_reader_agree_as_published(people: list[list[LesionS
     readings = [draw_readings(rng, lesions, MODEL) for lesions in people]
     first, again, other = ([reading[r.name] for reading in readings] for r in MODEL.readings)
     true = [len(lesions) for lesions in people]
-    assert 0.72 < icc_a1(first, again) < 0.88
+    assert 0.72 < icc_agreement(np.column_stack([first, again]).astype(np.float64)) < 0.88
     assert np.mean(first) < 0.97 * np.mean(true), "readers miss some"
     assert np.corrcoef(other, true)[0, 1] > 0.8
 
