@@ -15,6 +15,7 @@ from epvs_cohort.errors import ConfigError, ModelError
 from epvs_cohort.model.bundle import Bundle, Requirements, check_fits, load_bundle
 from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.protocol import Protocol, digest
+from epvs_cohort.train.allocator import keep_freed_memory
 from epvs_cohort.train.checkpoint import (
     check_folder,
     read_checkpoint,
@@ -95,6 +96,7 @@ def train_counted(order: CountedOrder, watch: Watch = _unwatched) -> Bundle:
         A prepared volume cannot be read.
     """
     torch.set_num_threads(order.run.threads)
+    keep_freed_memory()
     architecture = settled_architecture(order)
     _check(order, architecture)
     points = None if order.points is None else read_points(order.points, order.protocol.count_target)

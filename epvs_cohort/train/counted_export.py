@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from epvs_cohort.data.store import PreparedStore
@@ -58,13 +59,12 @@ class Material:
     notes: tuple[str, ...]
 
     @property
-    def simulated(self) -> bool:
-        """Whether scans that were learned from, now or before, are simulated."""
-        before = self.init is not None and "simulated" in self.init.card.trained_on
-        return before or self.scans_simulated
+    def began_simulated(self) -> bool:
+        """Whether the model that it started from had learned from simulated scans."""
+        return self.init is not None and "simulated" in self.init.card.trained_on
 
-    @property
-    def scans_simulated(self) -> bool:
+    @cached_property
+    def simulated(self) -> bool:
         """Whether the scans say so, in their notes or by the simulator's file beside them."""
         samples = (*self.split.training, *self.split.validation)
         folders = {sample.folder.parent for sample in samples}
@@ -115,7 +115,7 @@ def export_counted(
         requires=Requirements.of(material.protocol),
         trained_on=_trained_on(material),
         supervision=_supervision(material),
-        limits=LIMITS if material.simulated else REAL_LIMITS,
+        limits=_limits(material),
         validated_on=_validated_on(material),
         weights_sha256=NO_HASH,
     )
@@ -190,12 +190,20 @@ def _figures(found: _Found, samples: Sequence[Sample]) -> dict[str, float]:
     return figures
 
 
+def _limits(material: Material) -> str:
+    if material.simulated:
+        return LIMITS
+    return REAL_LIMITS + (
+        " It began from a model that had learned from simulated scans." if material.began_simulated else ""
+    )
+
+
 def _people(samples: Sequence[Sample]) -> str:
     return f"{len(samples)} counted scans of {len({sample.subject for sample in samples})} subjects"
 
 
 def _trained_on(material: Material) -> str:
-    words = ("simulated: " if material.scans_simulated else "") + _people(material.split.training)
+    words = ("simulated: " if material.simulated else "") + _people(material.split.training)
     if material.init is not None:
         before = material.init.card
         words += f"; starting from the model {before.name} ({material.init.model_id}), trained on {before.trained_on}"
@@ -213,7 +221,7 @@ def _supervision(material: Material) -> str:
 
 
 def _validated_on(material: Material) -> str:
-    kind = "simulated; " if material.scans_simulated else ""
+    kind = "simulated; " if material.simulated else ""
     return (
         f"{_people(material.split.validation)} that are not among those it learned from ({kind}their counts chose the "
         "weights that were kept, so the figures are a little too good)"

@@ -50,7 +50,7 @@ class Provenance:
     scaling, weighting : str
         How the last layer was scaled, and where the weight of method (f) is from; for the words beside the card.
     simulated : bool
-        Scans that were learned from, now or before, are simulated.
+        The scans of training and validation are.
     """
 
     trained_on: str

@@ -219,7 +219,7 @@ class _Trainer:
                 self._optimizer = self._new_optimizer()
             if stage.frozen_norm and self._progress.step == 0:
                 batches = (self._on_device(self._source(number, -1 - n))[0] for n in range(NORM_BATCHES))
-                recompute_norm(self._network, batches)
+                recompute_norm(self._network, map(self._network.features, batches))
             self._run_stage(number, stage)
         self._save()
         return Trained(self._network, self._unit, self._progress)
@@ -371,8 +371,15 @@ def freeze_norm(network: GpUnet) -> None:
 
 
 @torch.no_grad()
-def recompute_norm(network: GpUnet, batches: Iterable[Tensor]) -> None:
-    """Replace batch norm's running statistics by plain averages over ``batches`` of (B, 1, I, J, K)."""
+def recompute_norm(network: GpUnet, passes: Iterable[Tensor]) -> None:
+    """Replace batch norm's running statistics by plain averages over passes through the network.
+
+    Parameters
+    ----------
+    network : GpUnet
+    passes : iterable of Tensor
+        Features, each computed by ``network`` when it is asked for.
+    """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -380,7 +387,8 @@ def recompute_norm(network: GpUnet, batches: Iterable[Tensor]) -> None:
         # None asks for the cumulative average.
         norm.momentum = None
     network.train()
-    for batch in batches:
-        network.features(batch)
+    for _ in passes:
+        # The pass itself is what counts.
+        pass
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

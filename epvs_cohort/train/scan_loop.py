@@ -262,7 +262,8 @@ class _Trainer:
 
     def _refresh_norm(self) -> None:
         volumes = (self._task.training.load(n) for n in self._some(self._recipe.norm_volumes))
-        recompute_norm(self._network, (shown(each, self._device).intensities for each in volumes))
+        given = (shown(each, self._device) for each in volumes)
+        recompute_norm(self._network, (estimates(self._network, [each], half=self._half) for each in given))
 
     def _some(self, most: int) -> list[int]:
         """Numbers of a few training volumes, the same ones each time."""

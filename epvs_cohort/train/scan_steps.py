@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from epvs_cohort.model.network import GpUnet
+from epvs_cohort.train.near import counts_near
 from epvs_cohort.train.recipe import ScanRecipe
 from epvs_cohort.train.volumes import CountedVolume
 
@@ -166,5 +167,5 @@ def estimates(network: GpUnet, volumes: Sequence[Shown], *, half: bool) -> Tenso
     batch = together(volumes) if len(volumes) > 1 else volumes[0]
     intensities = batch.intensities.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(intensities.device.type, dtype=torch.bfloat16, enabled=half):
-        counts: Tensor = network(intensities, batch.mask)
+        counts = counts_near(network, intensities, batch.mask)
     return counts.float()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from epvs_cohort.model.network import GpUnet, pool_rows
 from epvs_cohort.records import Float32Array
 from epvs_cohort.train.figures import CountFigures, count_figures
+from epvs_cohort.train.near import NearFeatures, features_near, pooled_voxels
 from epvs_cohort.train.scan_steps import Shown, shown
 from epvs_cohort.train.volumes import CountedVolume
 
@@ -69,31 +69,27 @@ def judge(network: GpUnet, unit: float, volumes: Iterable[CountedVolume], *, hal
         given = shown(volume, device)
         intensities = given.intensities.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            features = network.features(intensities)
+            near = features_near(network, intensities, pooled_voxels(network, given.mask))
         keys.append(volume.key)
         truth.append(volume.count)
-        estimate.append(unit * count_of(network, features, given))
+        estimate.append(unit * count_of(network, near, given))
         if len(pictures) < PICTURES:
-            pictures.append(_picture(network, unit, features, volume))
+            pictures.append(_picture(network, unit, near, volume))
     return Judged(tuple(keys), tuple(truth), tuple(estimate), tuple(pictures))
 
 
-def count_of(network: GpUnet, features: Tensor, given: Shown) -> float:
-    """Eq. 2 of one volume from its (1, C, I, J, K) features, summed in float64."""
-    rows = features[0].permute(1, 2, 3, 0)
-    within = given.mask[0, 0]
-    if network.architecture.pool_within == "crop":
-        within = torch.ones_like(within)
+def count_of(network: GpUnet, near: NearFeatures, given: Shown) -> float:
+    """Eq. 2 of one volume, summed in float64."""
+    rows = near.features[0].permute(1, 2, 3, 0)
+    within = near.cut(pooled_voxels(network, given.mask))[0, 0]
     pooled = pool_rows(rows[within].float(), network.architecture.pooling)
     return float(network.count(pooled[None])[0])
 
 
-def _picture(network: GpUnet, unit: float, features: Tensor, volume: CountedVolume) -> HeatPicture:
+def _picture(network: GpUnet, unit: float, near: NearFeatures, volume: CountedVolume) -> HeatPicture:
     k = int(np.argmax(volume.mask.sum(axis=(0, 1))))
-    heat = network.heatmap(features[..., k : k + 1])[0, :, :, 0] * unit
-    inside = volume.mask[:, :, k]
-    return HeatPicture(
-        volume.key,
-        volume.intensities[:, :, k],
-        np.where(inside, heat.cpu().numpy(), 0.0).astype(np.float32),
-    )
+    (a, b), (c, d), (first, _) = near.region
+    found = network.heatmap(near.features[..., k - first : k - first + 1])[0, :, :, 0] * unit
+    heat = np.zeros(volume.mask.shape[:2], dtype=np.float32)
+    heat[a:b, c:d] = np.where(volume.mask[a:b, c:d, k], found.cpu().numpy(), 0.0)
+    return HeatPicture(volume.key, volume.intensities[:, :, k], heat)

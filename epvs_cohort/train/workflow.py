@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,7 @@ def _simulator() -> dict[str, object]:
         **image_settings(),
         "residual": [prepared.RESIDUAL_DEG, prepared.RESIDUAL_MM],
         "growth": list(prepared.GROWTH),
-        "roi_error_mm": prepared.ROI_ERROR_MM,
+        "roi_error": asdict(prepared.ROI_ERROR),
         "true_outline_share": TRUE_OUTLINE_SHARE,
         "windows": [PLACES_PER_LESION, MAX_EDGES],
     }

@@ -159,7 +159,7 @@ def test_recomputed_statistics_are_plain_averages() -> None:
     network = GpUnet(Architecture(widths=(2,), convs_per_level=1), batch_norm=True)
     batches = [torch.rand(2, 1, 8, 8, 8) for _ in range(5)]
     norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm3d))
-    recompute_norm(network, batches)
+    recompute_norm(network, map(network.features, batches))
     conv = next(module for module in network.modules() if isinstance(module, torch.nn.Conv3d))
     with torch.no_grad():
         means = torch.stack([conv(batch).mean(dim=(0, 2, 3, 4)) for batch in batches])
