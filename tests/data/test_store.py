@@ -9,7 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from epvs_cohort.data.store import HEAT, VOLUME, PreparedStore, Provenance, folder_name
+from epvs_cohort.data.store import (
+    HEAT,
+    INTENSITY_STEP,
+    LABELS,
+    VOLUME,
+    PreparedStore,
+    Provenance,
+    folder_name,
+)
 from epvs_cohort.errors import StoreError
 from epvs_cohort.geometry import Grid
 from epvs_cohort.records import AcSlice, MniMap, Prediction, PreparedVolume, QcValue
@@ -69,6 +77,38 @@ def test_any_viewer_opens_the_volume_over_the_scan(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.affine, volume.native_from_grid, atol=1e-5)
     np.testing.assert_allclose(image.get_qform(), volume.native_from_grid, atol=1e-4)
     np.testing.assert_allclose(image.get_fdata(), volume.intensities, atol=1e-5)
+
+
+def test_a_memory_map_holds_what_a_reading_gives(tmp_path: Path) -> None:
+    store, volume = PreparedStore(tmp_path), a_volume()
+    folder = store.save(volume, PROVENANCE)
+    stored, labels = store.mapped(volume.key, SHAPE)
+    np.testing.assert_array_equal(stored * INTENSITY_STEP, store.load(volume.key).volume.intensities)
+    np.testing.assert_array_equal(labels, volume.labels)
+    assert not stored.flags.writeable
+    for shape in ((12, 8, 9), (12, 8, 11)):
+        with pytest.raises(StoreError, match="expected"):
+            store.mapped(volume.key, shape)
+    (folder / LABELS).unlink()
+    with pytest.raises(StoreError, match=r"labels\.nii"):
+        store.mapped(volume.key, SHAPE)
+
+
+def test_a_side_car_tells_grid_and_slice_without_voxels(tmp_path: Path) -> None:
+    store, volume = PreparedStore(tmp_path), a_volume()
+    folder = store.save(volume, PROVENANCE)
+    (folder / VOLUME).unlink()
+    facts = store.facts(volume.key)
+    assert (facts.shape, facts.spacing_mm, facts.ac) == (SHAPE, (0.49, 0.49, 0.8), volume.ac)
+    assert facts.provenance == PROVENANCE
+    assert store.keys() == (volume.key,)
+    with pytest.raises(StoreError, match="no readable prepared volume"):
+        store.facts("another")
+    (folder / "prepared.json").write_text("{")
+    with pytest.raises(StoreError, match="no readable prepared volume"):
+        store.facts(volume.key)
+    assert store.keys() == ()
+    assert PreparedStore(tmp_path / "nowhere").keys() == ()
 
 
 def test_flipped_bytes_are_noticed(tmp_path: Path) -> None:
