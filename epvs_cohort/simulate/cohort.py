@@ -58,7 +58,7 @@ from epvs_cohort.simulate.prepared_cohort import (
     write_prepared,
 )
 from epvs_cohort.simulate.readers import ReaderModel, draw_readings
-from epvs_cohort.simulate.settings import file_hashes, image_settings
+from epvs_cohort.simulate.settings import file_hashes, image_settings, images_id
 
 logger = logging.getLogger(__name__)
 
@@ -205,6 +205,7 @@ def parameters(options: SimulateOptions) -> dict[str, object]:
     return {
         "seed": options.seed,
         "scans": options.scans,
+        "images_id": images_id(),
         "settings_id": digest(settings),
         "settings": settings,
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine
 from epvs_cohort.records import LabelArray
@@ -67,14 +70,29 @@ def placement_of(regions: LabelArray, grid: Grid, ac_mm: FloatArray, up: FloatAr
     )
 
 
-def mistaken_roi(rng: np.random.Generator, regions: LabelArray, grid: Grid, error_mm: float) -> LabelArray:
-    """Region numbers as an atlas registration would place them: shifted and smoothly deformed.
+@dataclass(frozen=True)
+class RoiError:
+    """How an outline by the atlas errs.
+
+    Attributes
+    ----------
+    shift_mm : float
+        Standard deviation of the displacement, a third of its variance a shift of the whole.
+    grown_mm, grown_sigma_mm : float
+        Mean and standard deviation over people of how far the border lies outside the true one.
+    """
+
+    shift_mm: float
+    grown_mm: float
+    grown_sigma_mm: float
+
+
+def mistaken_roi(rng: np.random.Generator, regions: LabelArray, grid: Grid, error: RoiError) -> LabelArray:
+    """Region numbers as an atlas registration would place them: shifted, smoothly deformed, grown or shrunk.
 
     Parameters
     ----------
     regions : ndarray, shape (I, J, K), uint8
-    error_mm : float
-        Standard deviation of the displacement, a third of its variance a shift of the whole.
 
     Returns
     -------
@@ -82,8 +100,8 @@ def mistaken_roi(rng: np.random.Generator, regions: LabelArray, grid: Grid, erro
     """
     index = []
     for axis, spacing in enumerate(grid.spacing_mm):
-        field = smooth_field(rng, grid, 14.0) * np.float32(error_mm * 1.1 / spacing)
-        field += np.float32(rng.normal(0.0, error_mm * 0.58 / spacing))
+        field = smooth_field(rng, grid, 14.0) * np.float32(error.shift_mm * 1.1 / spacing)
+        field += np.float32(rng.normal(0.0, error.shift_mm * 0.58 / spacing))
         base = np.arange(grid.shape[axis], dtype=np.float32)
         shape = [1, 1, 1]
         shape[axis] = -1
@@ -92,7 +110,29 @@ def mistaken_roi(rng: np.random.Generator, regions: LabelArray, grid: Grid, erro
         np.clip(field, 0, grid.shape[axis] - 1, out=field)
         index.append(field.astype(np.int32))
     moved: LabelArray = regions[index[0], index[1], index[2]]
-    return moved
+    return _grown(moved, grid, float(rng.normal(error.grown_mm, error.grown_sigma_mm)))
+
+
+def _grown(regions: LabelArray, grid: Grid, grown_mm: float) -> LabelArray:
+    """Regions whose common border lies ``grown_mm`` further out, each new voxel of the nearest region."""
+    if not regions.any():
+        return regions
+    at = np.argwhere(regions)
+    reach = np.ceil(max(grown_mm, 0.0) / np.asarray(grid.spacing_mm)).astype(int) + 1
+    box = tuple(
+        slice(max(int(low) - int(r), 0), int(high) + int(r) + 1)
+        for low, high, r in zip(at.min(axis=0), at.max(axis=0), reach, strict=True)
+    )
+    out, part = regions.copy(), regions[box]
+    if grown_mm < 0:
+        depth = ndimage.distance_transform_edt(part > 0, sampling=grid.spacing_mm)
+        out[box] = np.where(depth > -grown_mm, part, 0)
+        return out if out.any() else regions
+    distance, nearest = ndimage.distance_transform_edt(
+        part == 0, sampling=grid.spacing_mm, return_indices=True
+    )
+    out[box] = np.where(distance <= grown_mm, part[tuple(nearest)], 0)
+    return out
 
 
 def dice(a: LabelArray, b: LabelArray) -> float:

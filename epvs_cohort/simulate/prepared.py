@@ -12,7 +12,7 @@ from epvs_cohort.records import Float32Array, LabelArray
 from epvs_cohort.simulate.anatomy import REGION_OF_LABEL, Anatomy, Int16Array, regions_of
 from epvs_cohort.simulate.lesions import Placement
 from epvs_cohort.simulate.mimics import MimicRates, draw_mimics, paint_mimics
-from epvs_cohort.simulate.placement import mistaken_roi, placement_of
+from epvs_cohort.simulate.placement import RoiError, mistaken_roi, placement_of
 from epvs_cohort.simulate.tissue import (
     Scanner,
     TissueModel,
@@ -20,6 +20,7 @@ from epvs_cohort.simulate.tissue import (
     blur,
     draw_scanner,
     draw_tissue,
+    ghosted,
     paint,
     texture_field,
 )
@@ -45,8 +46,9 @@ RESIDUAL_MM = 2.0
 #: Widening of the ventricles is drawn evenly between these.
 GROWTH = (-0.15, 0.35)
 
-#: Displacement of the atlas ROI in mm at which its mean Dice is 0.75.
-ROI_ERROR_MM = 1.5
+#: Errors of the atlas outline, set so that Dice, volume and foreign tissue are those of the real pipeline on simulated
+#: whole heads.
+ROI_ERROR = RoiError(shift_mm=1.5, grown_mm=0.75, grown_sigma_mm=0.5)
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,13 @@ def _canvas(rng: np.random.Generator, scene: _Scene) -> Canvas:
     bias = bias_field(rng, scene.grid, scene.scanner.bias)
     regions = regions_of(scene.labels)
     return Canvas(
-        image=scene.mean * bias,
+        image=ghosted(scene.mean * bias, scene.grid, scene.scanner),
         bias=bias,
         fluid=scene.tissue.fluid,
         noise_sigma=scene.scanner.noise_sigma,
         psf_sigma_mm=scene.scanner.psf_sigma_mm,
         regions=regions,
-        roi=mistaken_roi(rng, regions, scene.grid, ROI_ERROR_MM),
+        roi=mistaken_roi(rng, regions, scene.grid, ROI_ERROR),
         placement=placement_of(regions, scene.grid, scene.ac_mm, scene.pose[:3, 2]),
         grid=scene.grid,
         ac_mm=scene.ac_mm,

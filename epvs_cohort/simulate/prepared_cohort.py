@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,7 @@ from epvs_cohort.data.atlas import REGIONS
 from epvs_cohort.data.store import PreparedStore, Provenance
 from epvs_cohort.errors import ProtocolError
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine, centered_grid
-from epvs_cohort.prepare.mask import BoolArray, SoftMask, soft_mask
-from epvs_cohort.prepare.resample import resample_cubic
+from epvs_cohort.prepare.mask import SoftMask, soft_mask
 from epvs_cohort.prepare.trim import trim
 from epvs_cohort.protocol import Protocol, RoiSettings, digest
 from epvs_cohort.records import AcSlice, Float32Array, LabelArray, MniMap, PreparedVolume
@@ -22,9 +21,10 @@ from epvs_cohort.simulate.bids import STATEMENT, Entry, ScanTruth, facts_of, sca
 from epvs_cohort.simulate.heads import Acquisition, Look, Person, View, ac_truth, draw_view
 from epvs_cohort.simulate.lesions import LesionSpec, fluid_fraction
 from epvs_cohort.simulate.mimics import Mimics, paint_mimics
+from epvs_cohort.simulate.noise import interpolated_rician
 from epvs_cohort.simulate.placement import mistaken_roi
-from epvs_cohort.simulate.prepared import RESIDUAL_DEG, RESIDUAL_MM, ROI_ERROR_MM, painted
-from epvs_cohort.simulate.tissue import Scanner, bias_field, blur
+from epvs_cohort.simulate.prepared import RESIDUAL_DEG, RESIDUAL_MM, ROI_ERROR, painted
+from epvs_cohort.simulate.tissue import Scanner, bias_field, blur, ghosted
 from epvs_cohort.simulate.warp import Placed, Warp, inverse_of, random_rigid
 from epvs_cohort.simulate.windows import TRUE_OUTLINE_SHARE
 
@@ -33,9 +33,6 @@ STORE_FOLDER = "prepared"
 
 #: Standard deviation in mm of the anterior commissure's height as a preparation finds it.
 AC_ERROR_MM = 1.0
-
-#: Native voxels around the mask that noise is drawn in: the reach of the spline, and a little for its prefilter.
-_NOISE_MARGIN = 4
 
 #: Nodes of the map to MNI lie about so many mm apart.
 MNI_NODE_MM = 10.0
@@ -108,7 +105,7 @@ def preparation_settings(protocol: Protocol) -> dict[str, object]:
         "protocol": protocol.model_dump(mode="json", include={"roi", "grid", "trim"}),
         "residual_deg": RESIDUAL_DEG,
         "residual_mm": RESIDUAL_MM,
-        "roi_error_mm": ROI_ERROR_MM,
+        "roi_error": asdict(ROI_ERROR),
         "true_outline_share": TRUE_OUTLINE_SHARE,
         "ac_error_mm": AC_ERROR_MM,
         "mni_node_mm": MNI_NODE_MM,
@@ -142,8 +139,9 @@ def scan_prepared(
     image, regions = _image(rng, canvas, lesions)
     mask = _mask(rng, regions, grid, how.protocol.roi)
     native_from_grid = view.native_from_person @ inverse_of(rigid_from_person) @ grid.affine
-    noise = _Noise(view.look.scanner.noise_sigma, inverse_of(view.grid.affine) @ native_from_grid)
-    trimmed = trim(_noisy(rng, image, noise, mask.weight > 0), mask, how.protocol.trim)
+    voxel_from_grid = inverse_of(view.grid.affine) @ native_from_grid
+    noisy = interpolated_rician(rng, image, view.look.scanner.noise_sigma, voxel_from_grid, mask.weight > 0)
+    trimmed = trim(noisy, mask, how.protocol.trim)
     moved = tuple(lesion.moved(view.native_from_person) for lesion in lesions)
     ac, crossings = ac_truth(apply_affine(view.native_from_person, person.ac_mm), view.grid, moved)
     volume = PreparedVolume(
@@ -207,51 +205,12 @@ def _image(
     own = [lesion.moved(frame) for lesion in lesions]
     image += fluid_fraction(own, grid, psf_sigma_mm=sigma) * (np.float32(tissue.fluid) - image)
     image *= bias_field(rng, grid, scanner.bias)
-    return image, regions_of(labels)
-
-
-@dataclass(frozen=True)
-class _Noise:
-    """Standard deviation of the real and the imaginary channel, and the map from grid to native voxels."""
-
-    sigma: float
-    voxel_from_grid: FloatArray
-
-
-def _noisy(rng: np.random.Generator, image: Float32Array, noise: _Noise, where: BoolArray) -> Float32Array:
-    """Magnitude of an image with complex noise of native voxels, interpolated as `resample_cubic` does a scan.
-
-    Interpolation makes noise weaker and smooth, by how much depends on where a voxel lies between native ones. A
-    magnitude is not linear in the noise, but nearly so at the signal of tissue.
-    """
-    ends = apply_affine(noise.voxel_from_grid, _corners(where))
-    low = np.floor(ends.min(axis=0)).astype(int) - _NOISE_MARGIN
-    i, j, k = (int(n) for n in np.ceil(ends.max(axis=0)).astype(int) + _NOISE_MARGIN + 1 - low)
-    box_from_grid = noise.voxel_from_grid.copy()
-    box_from_grid[:3, 3] -= low
-    shape = (image.shape[0], image.shape[1], image.shape[2])
-    real, imaginary = (
-        resample_cubic(rng.standard_normal((i, j, k), dtype=np.float32), box_from_grid, shape, where)
-        * np.float32(noise.sigma)
-        for _ in range(2)
-    )
-    real += image
-    magnitude: Float32Array = np.hypot(real, imaginary, out=real)
-    return magnitude
-
-
-def _corners(where: BoolArray) -> FloatArray:
-    """Corners of the box that holds all true voxels, shape (8, 3)."""
-    spans = []
-    for axis in range(3):
-        at = np.flatnonzero(where.any(axis=tuple(a for a in range(3) if a != axis)))
-        spans.append((float(at[0]), float(at[-1])) if at.size else (0.0, 0.0))
-    return np.array([[spans[a][c] for a, c in enumerate(corner)] for corner in np.ndindex(2, 2, 2)])
+    return ghosted(image, grid, scanner), regions_of(labels)
 
 
 def _mask(rng: np.random.Generator, regions: LabelArray, grid: Grid, settings: RoiSettings) -> SoftMask:
     """Mask from an outline that errs as the atlas does, or, as a side file brings it, does not."""
-    outlined = mistaken_roi(rng, regions, grid, ROI_ERROR_MM)
+    outlined = mistaken_roi(rng, regions, grid, ROI_ERROR)
     given = rng.random() < TRUE_OUTLINE_SHARE
     if settings.method == "atlas":
         given = False

@@ -12,7 +12,7 @@ from epvs_cohort.simulate.anatomy import Anatomy, Int16Array, regions_of
 from epvs_cohort.simulate.lesions import LesionSpec, fluid_fraction
 from epvs_cohort.simulate.mimics import Mimics, paint_mimics
 from epvs_cohort.simulate.prepared import painted
-from epvs_cohort.simulate.tissue import Scanner, TissueModel, bias_field, blur, paint, rician
+from epvs_cohort.simulate.tissue import Scanner, TissueModel, bias_field, blur, ghosted, paint, rician
 from epvs_cohort.simulate.warp import Placed, Warp, sample, stretch
 
 #: Outside the box, voxels finer than the first are interpolated from a lattice about as fine, and coarser ones
@@ -62,6 +62,7 @@ def render(
     regions = np.zeros(grid.shape, dtype=np.uint8)
     regions[window] = inner_regions
     image *= bias_field(rng, grid, scene.scanner.bias)
+    image = ghosted(image, grid, scene.scanner)
     return rician(rng, image, scene.scanner.noise_sigma), regions
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from epvs_cohort.protocol import digest
 from epvs_cohort.simulate import anatomy, heads, lesions, mimics, prepared, render, tissue, warp
 from epvs_cohort.simulate.placement import placement_settings
 
@@ -32,7 +33,15 @@ def image_settings() -> dict[str, object]:
         "warp_node_mm": warp.NODE_MM,
         "labels": _label_settings(),
         "rendering": _rendering(),
+        "outline_error": asdict(prepared.ROI_ERROR),
+        "residual": [prepared.RESIDUAL_DEG, prepared.RESIDUAL_MM],
+        "ventricle_growth_of_training": list(prepared.GROWTH),
     }
+
+
+def images_id() -> str:
+    """Hash of `image_settings`: quoted with every figure, so that none is of an easier cohort than it says."""
+    return digest(image_settings())
 
 
 def file_hashes(paths: Sequence[Path]) -> dict[str, str]:

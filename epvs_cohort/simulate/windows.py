@@ -23,11 +23,13 @@ from epvs_cohort.simulate.lesions import (
     LesionSpec,
     NegativeBinomial,
     Placement,
+    Slab,
+    crossing_mm,
     draw_lesions,
     fluid_fraction,
 )
+from epvs_cohort.simulate.noise import interpolated_rician, random_voxel_from_grid
 from epvs_cohort.simulate.prepared import Canvas
-from epvs_cohort.simulate.tissue import rician
 
 Int16Array = npt.NDArray[np.int16]
 Float16Array = npt.NDArray[np.float16]
@@ -38,6 +40,9 @@ Size = tuple[int, int, int]
 TRUE_OUTLINE_SHARE = 0.25
 #: Places that one lesion and its distance to the next take up, roughly.
 PLACES_PER_LESION = 60
+#: Standard deviation of the slope of a native slice in the prepared grid, along either axis: heads are turned by up to
+#: 10 degrees.
+SLICE_TILT = 0.1
 #: Voxels near the border of the mask that a scene keeps as anchors.
 MAX_EDGES = 5000
 
@@ -183,7 +188,15 @@ def _noisy(scene: Scene, lesions: list[LesionSpec], rng: np.random.Generator) ->
     values = scene.tissue.astype(np.float32)
     fraction = fluid_fraction(lesions, scene.grid, psf_sigma_mm=scene.psf_sigma_mm)
     values += fraction * (scene.fluid.astype(np.float32) - values)
-    return rician(rng, values, scene.noise_sigma)
+    return _with_noise(scene, values, scene.weight > 0, rng)
+
+
+def _with_noise(
+    scene: Scene, values: Float32Array, where: BoolArray, rng: np.random.Generator
+) -> Float32Array:
+    spacing = scene.grid.spacing_mm
+    frame = random_voxel_from_grid(rng, values.shape, spacing)
+    return interpolated_rician(rng, values, scene.noise_sigma, frame, where)
 
 
 @dataclass(frozen=True)
@@ -204,6 +217,9 @@ class WindowSettings:
         Standard deviation of the logarithm of the clip value around the canvas's own.
     gamma_jitter : float
         Standard deviation of the logarithm of the exponent that intensities are raised to.
+    in_slice : bool
+        Count the lesions that one axial slice of the window cuts, and keep of the mask what lies in that slice.
+        It lies anywhere in the window: there are too few slices of the commissure to learn from alone.
     """
 
     size: Size
@@ -212,6 +228,7 @@ class WindowSettings:
     contrast_floor: float = 0.0
     clip_jitter: float = 0.06
     gamma_jitter: float = 0.1
+    in_slice: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,8 +240,9 @@ class WindowBatch:
     intensities : ndarray, shape (B, I, J, K), float32
         In [0, 1].
     mask : ndarray, shape (B, I, J, K), bool
+        Where features are pooled.
     counts : ndarray, shape (B,), float32
-        Lesions drawn into each window.
+        Lesions drawn into each window, or those of them that its slice cuts.
     """
 
     intensities: Float32Array
@@ -258,16 +276,35 @@ def _draw_window(
     if lesions:
         fraction = fluid_fraction(lesions, window, psf_sigma_mm=scene.psf_sigma_mm)
         values += fraction * (scene.fluid[box].astype(np.float32) - values)
-    values = rician(rng, values, scene.noise_sigma)
-    values *= scene.weight[box].astype(np.float32)
+    weight = scene.weight[box].astype(np.float32)
+    values = _with_noise(scene, values, weight > 0, rng)
+    values *= weight
     values /= np.float32(scene.clip_value * np.exp(rng.normal(0.0, settings.clip_jitter)))
     np.clip(values, 0.0, 1.0, out=values)
     values **= np.float32(np.exp(rng.normal(0.0, settings.gamma_jitter)))
     mask = scene.labels[box] > 0
+    if settings.in_slice:
+        slab, inside = _slice_of(window, rng)
+        mask &= inside
+        lesions = [lesion for lesion in lesions if crossing_mm(lesion, slab) is not None]
     if rng.random() < 0.5:
         # Left and right of the basal ganglia mirror each other.
         return np.ascontiguousarray(values[::-1]), np.ascontiguousarray(mask[::-1]), len(lesions)
     return values, mask, len(lesions)
+
+
+def _slice_of(window: Grid, rng: np.random.Generator) -> tuple[Slab, BoolArray]:
+    """A native slice through the middle half of a window, tilted as heads are, and the voxels in it."""
+    thickness = window.spacing_mm[2]
+    normal = np.array([*rng.normal(0.0, SLICE_TILT, 2), 1.0])
+    normal /= np.linalg.norm(normal)
+    middle = (np.array(window.shape) - 1.0) / 2.0
+    middle[2] += rng.uniform(-0.25, 0.25) * window.shape[2]
+    slab = Slab(apply_affine(window.affine, middle), normal, thickness / 2.0)
+    i, j, k = (np.arange(n) - m for n, m in zip(window.shape, middle, strict=True))
+    steps = normal @ window.affine[:3, :3]
+    distance = i[:, None, None] * steps[0] + j[None, :, None] * steps[1] + k[None, None, :] * steps[2]
+    return slab, np.asarray((distance >= -slab.half_mm) & (distance < slab.half_mm), dtype=np.bool_)
 
 
 def _origin(scene: Scene, settings: WindowSettings, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -17,10 +17,12 @@ from epvs_cohort.model.network import GpUnet
 from epvs_cohort.protocol import Protocol, digest, load_protocol
 from epvs_cohort.simulate import prepared
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
+from epvs_cohort.simulate.noise import TURN_DEG
 from epvs_cohort.simulate.settings import file_hashes, image_settings
 from epvs_cohort.simulate.windows import (
     MAX_EDGES,
     PLACES_PER_LESION,
+    SLICE_TILT,
     TRUE_OUTLINE_SHARE,
     LabelledVolume,
     Scene,
@@ -144,7 +146,8 @@ def _simulator() -> dict[str, object]:
         "growth": list(prepared.GROWTH),
         "roi_error": asdict(prepared.ROI_ERROR),
         "true_outline_share": TRUE_OUTLINE_SHARE,
-        "windows": [PLACES_PER_LESION, MAX_EDGES],
+        "windows": [PLACES_PER_LESION, MAX_EDGES, SLICE_TILT],
+        "turn_deg": TURN_DEG,
     }
 
 
