@@ -269,8 +269,8 @@ def table_of(found: dict[str, dict[str, list[float]]], facts: dict[str, Any], op
     lines = [
         f"Volumes of {' x '.join(str(n) for n in facts['shape'])} voxels, {facts['mask_share']:.0%} in the mask, "
         f"{facts['box_share']:.0%} in the box that it needs; widths {'/'.join(str(w) for w in options.widths)}, batch "
-        f"{options.batch}, {options.turns} turns of {options.steps} steps, {options.threads} threads, {options.clock} time, torch "
-        f"{torch.__version__}.",
+        f"{options.batch}, {options.turns} turns of {options.steps} steps, {options.threads} threads, "
+        f"{options.clock} time, torch {torch.__version__}.",
         "",
         "| device | plain, scans/s | ours, scans/s | ratio |",
         "|---|---|---|---|",

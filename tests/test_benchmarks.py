@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from epvs_cohort.geometry import FloatArray, Grid
 from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import AcSlice, Float32Array, MniMap, Prediction, PreparedVolume
+from epvs_cohort.train.recipe import ScanRecipe, load_recipe
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHAPE = (24, 20, 16)
@@ -181,6 +183,67 @@ def _job(  # the parts of one scan
     return module.Job(volume.key, folder, MODEL, Protocol(), truth, counted)
 
 
+def test_the_shuffled_study_has_the_same_counts_of_other_scans(load: object, tmp_path: Path) -> None:
+    module = _module(load, "learning_curve")
+    study, options = tmp_path / "study", _curve_options(module, tmp_path)
+    study.mkdir()
+    rows = [
+        f"sub-{n:04d}_PDw,{n + shift},{reader}" for n in range(8) for reader, shift in (("A", 0), ("B", 50))
+    ]
+    (study / "counts_rater.csv").write_text("\n".join(["scan,count,reader", *rows]) + "\n")
+    true = pd.read_csv(module.counts_table(module.Point("scratch", 6), study, options))
+    assert dict(zip(true["scan"], true["count"], strict=True)) == {f"sub-{n:04d}_PDw": n for n in range(6)}
+    shuffled = pd.read_csv(module.counts_table(module.Point("shuffled", 6), study, options))
+    assert list(shuffled["scan"]) == list(true["scan"])
+    assert sorted(shuffled["count"]) == sorted(true["count"])
+    assert (shuffled["count"] != true["count"]).sum() >= 3
+
+
+@pytest.mark.parametrize("name", ["paper", "fine-tune"])
+def test_sums_over_sets_show_as_many_volumes_a_step(load: object, tmp_path: Path, name: str) -> None:
+    module = _module(load, "learning_curve")
+    own = load_recipe(name)
+    sets = load_recipe(str(module.recipe_of_sets(name, _curve_options(module, tmp_path))))
+    assert isinstance(own, ScanRecipe)
+    assert isinstance(sets, ScanRecipe)
+    assert (sets.set_size, sets.batch) == (4, 1)
+    assert sets.set_size * sets.batch == own.set_size * own.batch
+    assert sets.model_dump(exclude={"set_size", "batch", "name"}) == own.model_dump(
+        exclude={"set_size", "batch", "name"}
+    )
+
+
+def test_each_point_of_the_curve_is_drawn(load: object) -> None:
+    module = _module(load, "learning_curve")
+    icc = {"value": 0.8, "low": 0.7, "high": 0.9}
+    points = [{"start": "untrained", "scans": 0, "icc": icc}]
+    points += [
+        {"start": start, "scans": n, "icc": icc} for start in ("init", "scratch") for n in (25, 50, 100)
+    ]
+    points.append({"start": "shuffled", "scans": 100, "icc": {"value": -0.1, "low": -0.3, "high": 0.2}})
+    root = ElementTree.fromstring(module.drawing_of(points))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    dots = [each for each in root.iter() if each.tag.endswith("circle")]
+    assert len(dots) == 7
+    assert sum("line" in each.get("class", "").split() for each in root.iter()) == 1 + 7 + 2
+
+
+def _curve_options(module: ModuleType, folder: Path) -> object:
+    return module.parse(["--work", str(folder), "--hydranet", "4"])
+
+
+@pytest.mark.slow
+def test_both_loops_are_timed_in_the_same_run(tmp_path: Path) -> None:
+    out = tmp_path / "speed.json"
+    command = [sys.executable, str(BENCHMARKS / "training_speed.py"), "--quick", "--shape", "48,40,24"]
+    command += ["--batch", "2", "--threads", "1", "--device", "cpu", "--widths", "2,4", "--out", str(out)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(out.read_text())["scans_per_second"]["cpu"]
+    assert {way: len(turns) for way, turns in found.items()} == {"plain": 1, "ours": 1}
+    assert min(found["plain"] + found["ours"]) > 0
+    assert "| CPU" in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
@@ -195,7 +258,7 @@ def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
     ]
     command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "figures.json"), "--seed", "5"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    first = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    first = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert (figures["counts"]["scans"], figures["rescan"]["pairs"]) == (2, 2)
     assert figures["lesions"]["measures"]["roi f"]["scans"] == 2
@@ -204,6 +267,6 @@ def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
     assert "NOT held out" in first.stdout
     images = tmp_path / "work" / "scans" / "sub-0001" / "anat"
     drawn = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
-    again = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    again = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     assert again.stdout == first.stdout
     assert {path.name: path.stat().st_mtime_ns for path in images.iterdir()} == drawn
