@@ -49,6 +49,9 @@ _log = logging.getLogger(__name__)
 #: Training volumes that the first counts are scaled on.
 UNIT_VOLUMES = 4
 
+#: Share of the smallest error that a validation must be below it for patience to begin anew.
+LEAST_GAIN = 1e-3
+
 Weights = dict[str, Tensor]
 
 
@@ -282,8 +285,10 @@ class _Trainer:
         self._set_mode()
         figures = found.figures
         progress.mse, progress.icc, progress.stale = figures.mse, figures.icc, progress.stale + 1
+        if progress.best_mse is None or figures.mse < (1.0 - LEAST_GAIN) * progress.best_mse:
+            progress.stale = 0
         if progress.best_mse is None or figures.mse < progress.best_mse:
-            progress.best_mse, progress.best_step, progress.stale = figures.mse, progress.step, 0
+            progress.best_mse, progress.best_step = figures.mse, progress.step
             self._best = {name: t.detach().cpu().clone() for name, t in self._network.state_dict().items()}
         _log.info(
             "step %d: validation mse %.3f, icc %.3f, r %.3f, bias %+.2f; best mse %.3f at step %d",

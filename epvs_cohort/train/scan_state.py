@@ -64,7 +64,7 @@ class ScanProgress:
     best_step : int
         Step that it was found after.
     stale : int
-        Validations since.
+        Validations since an error that was clearly smaller than all before.
     mse, icc : float or None
         Of the latest validation.
     judged : int

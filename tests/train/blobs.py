@@ -55,6 +55,7 @@ def recipe(**changes: object) -> ScanRecipe:
         "batch": 4,
         "epochs": 6,
         "validate_every": 10,
+        "norm_volumes": 4,
         "augment": {"interpolate": 0.0, "shift_voxels": 1},
         **changes,
     }

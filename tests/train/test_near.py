@@ -53,6 +53,20 @@ def test_counts_and_gradients_are_those_of_the_network(
         torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
 
 
+def test_batch_norm_that_is_trained_sees_the_features_near_the_mask() -> None:
+    network = random_network(Architecture(widths=(2, 3), convs_per_level=1)).train()
+    volumes, mask = given()
+    everywhere = torch.ones_like(mask)
+    torch.testing.assert_close(
+        counts_near(network, volumes, everywhere), network(volumes, everywhere), rtol=1e-5, atol=1e-6
+    )
+    last = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)][-1]
+    assert last.running_mean is not None
+    before = last.running_mean.clone()
+    counts_near(network, volumes, mask)
+    assert not torch.equal(last.running_mean, before)
+
+
 def test_features_lie_where_the_box_says() -> None:
     network = random_network(Architecture(widths=(2, 3, 4)))
     volumes, mask = given()
