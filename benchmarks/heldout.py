@@ -110,12 +110,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures["ventricles"] = ventricle_measures(
             counts_of(without.cohort), ventricles_of(bare, without.cohort)
         )
+    figures = known(figures)
     figures["aims"] = aims_of(figures)
     figures["scans"] = json.loads(frame.to_json(orient="records"))
     options.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     text = markdown(figures)
     options.out.with_suffix(".md").write_text(text)
     print(text)
+
+
+def known(figures: Any) -> Any:
+    """The same with None for what is not defined, such as a sensitivity without lesions."""
+    if isinstance(figures, dict):
+        return {name: known(each) for name, each in figures.items()}
+    if isinstance(figures, list):
+        return [known(each) for each in figures]
+    return None if isinstance(figures, float) and np.isnan(figures) else figures
 
 
 def parse(arguments: Sequence[str] | None) -> Options:

@@ -41,7 +41,8 @@ def aims_of(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows.append((f"sensitivity, {where}", measure["sensitivity"]["value"], ">=", least))
     rows.append((f"false discovery rate, {where}", measure["false_discovery_rate"]["value"], "<=", 0.15))
     if "change" in figures.get("ventricles", {}):
-        change = abs(figures["ventricles"]["change"]["value"])
+        found = figures["ventricles"]["change"]["value"]
+        change = None if found is None else abs(found)
         rows.append(("count from the smallest to the largest ventricles, without lesions", change, "<", 0.5))
     return [
         {"aim": aim, "value": value, "must_be": f"{sign} {bound:g}", "reached": _holds(value, sign, bound)}
@@ -186,6 +187,6 @@ def _number(value: float | None) -> str:
 
 
 def _interval(estimate: Mapping[str, float | None]) -> str:
-    if estimate["low"] is None or estimate["high"] is None:
+    if estimate["value"] is None or estimate["low"] is None or estimate["high"] is None:
         return _number(estimate["value"])
     return f"{_number(estimate['value'])} ({estimate['low']:.3f} to {estimate['high']:.3f})"

@@ -267,6 +267,7 @@ def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
     assert "NOT held out" in first.stdout
     images = tmp_path / "work" / "scans" / "sub-0001" / "anat"
     drawn = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
+    assert (tmp_path / "figures.md").read_text() in first.stdout
     again = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     assert again.stdout == first.stdout
     assert {path.name: path.stat().st_mtime_ns for path in images.iterdir()} == drawn
