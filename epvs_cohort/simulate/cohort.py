@@ -258,6 +258,8 @@ def _one_person(job: tuple[_Folders, _Plan, int]) -> _Visits:
         "sex": facts.sex,
         "icv_ml": round(intracranial_ml(person), 1),
         "ventricle_ml": round(ventricle_ml(person), 1),
+        # Names of label maps, so that a table can be split by the people who were deformed.
+        "anatomy": anatomy.name,
     }
     truths = []
     for visit, folder in enumerate(folders, start=1):
