@@ -113,7 +113,8 @@ def train_counted(order: CountedOrder, watch: Watch = _unwatched) -> Bundle:
         if group.is_first:
             order.run.out.mkdir(parents=True, exist_ok=True)
             write_record(order.run.out, record)
-        trained = train_scans(task, _network(order, architecture), watch, fresh=order.init is None)
+        fresh = order.init is None or order.init.card.count_target != order.protocol.count_target
+        trained = train_scans(task, _network(order, architecture), watch, fresh=fresh)
         if group.is_first:
             done = {"steps": trained.progress.step, "minutes": round(trained.progress.seconds / 60.0, 2)}
             write_record(order.run.out, {**record, "done": {**done, "ended": trained.ended}})

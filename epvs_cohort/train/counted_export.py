@@ -125,7 +125,9 @@ def export_counted(
         changes |= {"score_weight": found.tuning.weight, "heat_scale": found.tuning.heat_scale}
     elif material.init is not None:
         before = material.init.card
-        changes |= {"score_weight": before.score_weight, "heat_scale": before.heat_scale}
+        # Heat was multiplied by the unit, and what it is divided by goes along.
+        scale = None if before.heat_scale is None else before.heat_scale * trained.unit
+        changes |= {"score_weight": before.score_weight, "heat_scale": scale}
     card = card.model_copy(update=changes)
     return card, network, readme(card, _provenance(card, trained, material, run, found))
 
@@ -237,7 +239,7 @@ def _provenance(
         supervision=card.supervision,
         validated_on=card.validated_on,
         run_words=(
-            f"recipe {recipe.name}: loss {recipe.loss}, {recipe.optimizer}; {progress.seconds / 60.0:.0f} minutes, "
+            f"recipe {recipe.name}: loss {recipe.loss}, {recipe.optimizer}; {progress.seconds / 60.0:.0f} min, "
             f"{progress.step} steps, ended {trained.ended}; the weights are those after step {progress.best_step}; "
             f"seed {run.seed}, {run.device}, threads {run.threads}. Protocol {material.protocol.name}."
         ),

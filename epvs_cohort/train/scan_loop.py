@@ -47,7 +47,7 @@ from epvs_cohort.train.volumes import CountedVolume
 _log = logging.getLogger(__name__)
 
 #: Training volumes that the first counts are scaled on.
-UNIT_VOLUMES = 4
+UNIT_VOLUMES = 12
 
 #: Share of the smallest error that a validation must be below it for patience to begin anew.
 LEAST_GAIN = 1e-3
@@ -69,7 +69,8 @@ def train_scans(task: ScanTask, network: GpUnet, watch: Watch, *, fresh: bool) -
     watch : callable
         Called by the first process at each step.
     fresh : bool
-        Weights are random, so that counts are first brought to the size of the true ones.
+        Weights are random, or those of a network that counts something else: its counts are first brought to the
+        size of the true ones.
 
     Raises
     ------

@@ -157,6 +157,27 @@ def test_the_slice_is_learned_from_its_own_counts(tmp_path: Path) -> None:
     assert card.architecture.pool_within == "mask"
 
 
+def test_a_model_of_the_region_begins_the_slice_with_counts_of_its_size(
+    bundle: Bundle, order: CountedOrder, tmp_path: Path
+) -> None:
+    halves = [
+        tuple(replace(sample, count=sample.count / 2) for sample in side)
+        for side in (order.split.training, order.split.validation)
+    ]
+    still = recipe(**FINE, learning_rate=1e-12, final_learning_rate=1e-13, epochs=1)
+    run = replace(order.run, out=tmp_path / "slice")
+    sliced = protocol(count_target="ac_slice")
+    tuned = train_counted(
+        replace(order, split=Split(*halves), protocol=sliced, recipe=still, init=bundle, run=run)
+    )
+    assert abs(tuned.card.validation["bias"]) < 0.5 * tuned.card.validation["mean_count"]
+    assert tuned.card.score_weight == bundle.card.score_weight
+    assert bundle.card.heat_scale is not None
+    assert tuned.card.heat_scale is not None
+    unit = float((tuned.network.weights / bundle.network.weights).mean())
+    assert tuned.card.heat_scale == pytest.approx(bundle.card.heat_scale * unit, rel=1e-3)
+
+
 def test_simulated_scans_are_named_so(order: CountedOrder, folder: Path, tmp_path: Path) -> None:
     statement = folder / "scans" / "simulation.json"
     statement.write_text("{}")
