@@ -40,9 +40,7 @@ from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.protocol import Protocol, load_protocol
 from epvs_cohort.records import AcSlice
-from epvs_cohort.simulate import cohort as simulator
-from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY, anatomy_files
-from epvs_cohort.simulate.people import draw_facts
+from epvs_cohort.simulate.cohort import rescan_folder
 
 log = logging.getLogger("heldout")
 
@@ -94,12 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     simulated(folder, wanted)
     first = counted(folder, options, "first")
-    frame = truth_frame(first, options, people)
+    frame = truth_frame(first, options)
     figures: dict[str, Any] = {"about": about(options, first, people), "counts": count_measures(frame)}
     if options.protocol.count_target == "roi":
         figures["readers"] = reader_measures(frame, pd.read_csv(folder / "counts_rater.csv"))
     if options.rescan:
-        again = counted(simulator.rescan_folder(folder), options, "second")
+        again = counted(rescan_folder(folder), options, "second")
         figures["rescan"] = rescan_measures(frame, counts_of(again.cohort))
     jobs = lesion_jobs(first, frame, options)
     figures["lesions"] = lesion_measures(jobs, list(frame["subject"]), options.n_procs, options.seed)
@@ -186,7 +184,7 @@ def counted(folder: Path, options: Options, name: str) -> Counted:
     return Counted(folder, run_cohort(request), store)
 
 
-def truth_frame(first: Counted, options: Options, people: Path | None) -> pd.DataFrame:
+def truth_frame(first: Counted, options: Options) -> pd.DataFrame:
     """One row a scan: truth, estimate (not a number where it failed), status, subject, anatomy."""
     truth = pd.read_csv(first.folder / COUNTS[options.protocol.count_target])
     scans = first.cohort.scans[["scan", "subject", "status", "count", "flags", "error_message"]]
@@ -196,21 +194,15 @@ def truth_frame(first: Counted, options: Options, people: Path | None) -> pd.Dat
     if missing := list(frame.loc[frame["status"].isna(), "scan"]):
         raise SystemExit(f"{first.folder}: scans without a row in the table of counts: {missing}")
     frame["flags"] = [list(flags) if flags is not None else [] for flags in frame["flags"]]
-    frame["anatomy"] = anatomies_of(first.folder, frame, options, people)
+    anatomies = by_subject(first.folder, "anatomy")
+    frame["anatomy"] = [str(anatomies[str(subject)]) for subject in frame["subject"]]
     return frame
 
 
-def anatomies_of(folder: Path, frame: pd.DataFrame, options: Options, people: Path | None) -> list[str]:
-    """Name of the label map that each head was deformed from, drawn again as the simulator drew it."""
+def by_subject(folder: Path, column: str) -> dict[str, Any]:
+    """A column of ``participants.tsv`` by subject."""
     table = pd.read_csv(folder / "participants.tsv", sep="\t")
-    if "anatomy" in table.columns:
-        return list(table["anatomy"].astype(str))
-    options_of = simulator.SimulateOptions(scans=len(frame), seed=options.seed, anatomies=people)
-    files = [BUNDLED_ANATOMY] if people is None else anatomy_files(people)
-    ranks = simulator._ventricle_ranks(options_of)
-    names = [path.name.split(".")[0] for path in files]
-    streams = [simulator._stream(options.seed, n, simulator._FACTS) for n in range(len(frame))]
-    return [names[draw_facts(stream, "evaluation", ranks).anatomy] for stream in streams]
+    return dict(zip(table["participant_id"].str.removeprefix("sub-"), table[column], strict=True))
 
 
 def counts_of(cohort: Cohort) -> pd.Series[float]:
@@ -220,8 +212,7 @@ def counts_of(cohort: Cohort) -> pd.Series[float]:
 
 def ventricles_of(folder: Path, cohort: Cohort) -> pd.Series[float]:
     """Volume of the lateral ventricles in mL by scan."""
-    table = pd.read_csv(folder / "participants.tsv", sep="\t")
-    size = dict(zip(table["participant_id"].str.removeprefix("sub-"), table["ventricle_ml"], strict=True))
+    size = by_subject(folder, "ventricle_ml")
     subjects = [str(subject) for subject in cohort.scans["subject"]]
     return pd.Series([size[subject] for subject in subjects], index=cohort.scans["scan"])
 
