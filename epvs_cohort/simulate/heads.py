@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -153,6 +153,12 @@ class View:
     grid: Grid
     look: Look
 
+    def on_scanner_of(self, look: Look) -> View:
+        """The same pose and the same motion, with contrast, blur, noise level and bias of another scan."""
+        own = self.look.scanner
+        scanner = replace(look.scanner, ghost=own.ghost, ghost_mm=own.ghost_mm)
+        return replace(self, look=Look(look.tissue, scanner))
+
 
 def draw_person(rng: np.random.Generator, anatomy: Anatomy, growth: float) -> Person:
     """Draw the shape of a head and the mimics in it; ``growth`` widens the ventricles (``draw_warp``)."""
@@ -210,8 +216,10 @@ def scan_person(
         Contrast, blur and noise level of an earlier scan on the same scanner, in place of drawn ones.
     """
     view = draw_view(rng, person, acquisition)
+    if look is not None:
+        view = view.on_scanner_of(look)
     pose, grid = view.native_from_person, view.grid
-    tissue, scanner = (look or view.look).tissue, (look or view.look).scanner
+    tissue, scanner = view.look.tissue, view.look.scanner
     moved = tuple(lesion.moved(pose) for lesion in lesions)
     scene = _scene(person, pose, grid, tissue, scanner)
     image, regions = render(rng, scene, moved)

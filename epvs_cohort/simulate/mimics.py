@@ -27,7 +27,8 @@ class MimicRates:
     lacunes: float = 0.12
     white_lesions: float = 5.0
     dark_spots: float = 0.6
-    vessels: float = 1.5
+    vessels: float = 6.0
+    fine_spaces: float = 8.0
     specks: float = 1.0
 
 
@@ -48,6 +49,15 @@ class RoundShape:
 
 
 @dataclass(frozen=True)
+class RodShape:
+    """Size and contrast of a kind of thin upright mimic; uniform distributions: low, high."""
+
+    length_mm: tuple[float, float]
+    radius_mm: tuple[float, float]
+    contrast: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class MimicShapes:
     """Size and contrast of each kind.
 
@@ -56,8 +66,9 @@ class MimicShapes:
     lacunes, specks, white_lesions, dark_spots : RoundShape
     stretch : tuple of float
         Length of round ones in diameters.
-    vessel_length_mm, vessel_radius_mm, vessel_contrast : tuple of float
-        Uniform distributions: low, high.
+    vessels, fine_spaces : RodShape
+        Perforating arteries, dark by their flow, and the perivascular spaces of normal width around others, too fine
+        to be counted as enlarged.
     """
 
     lacunes: RoundShape = RoundShape((1.5, 3.0, 6.0), (0.8, 1.0))
@@ -65,9 +76,8 @@ class MimicShapes:
     white_lesions: RoundShape = RoundShape((1.0, 2.5, 5.0), (0.15, 0.5))
     dark_spots: RoundShape = RoundShape((0.4, 0.9, 2.0), (0.3, 0.9))
     stretch: tuple[float, float] = (1.0, 1.5)
-    vessel_length_mm: tuple[float, float] = (4.0, 15.0)
-    vessel_radius_mm: tuple[float, float] = (0.25, 0.45)
-    vessel_contrast: tuple[float, float] = (0.2, 0.6)
+    vessels: RodShape = RodShape((4.0, 15.0), (0.2, 0.45), (0.1, 0.6))
+    fine_spaces: RodShape = RodShape((3.0, 10.0), (0.1, 0.24), (0.3, 0.8))
 
 
 SHAPES = MimicShapes()
@@ -80,7 +90,7 @@ class Mimics:
     Attributes
     ----------
     bright : tuple of LesionSpec
-        Sharp, towards fluid: lacunes (3 to 15 mm, round; STRIVE-2), specks of a voxel or less.
+        Sharp, towards fluid: lacunes (3 to 15 mm, round; STRIVE-2), specks of a voxel or less, spaces of normal width.
     soft : tuple of LesionSpec
         White matter hyperintensities.
     dark : tuple of LesionSpec
@@ -112,7 +122,8 @@ def draw_mimics(rng: np.random.Generator, labels: Int16Array, grid: Grid, rates:
     bright += _round(rng, white.draw(rng, in_white), SHAPES.specks)
     soft = _round(rng, white.draw(rng, rng.poisson(rates.white_lesions)), SHAPES.white_lesions)
     dark = _round(rng, pallidum.draw(rng, rng.poisson(rates.dark_spots)), SHAPES.dark_spots)
-    dark += _rods(rng, deep.draw(rng, rng.poisson(rates.vessels)))
+    dark += _rods(rng, deep.draw(rng, rng.poisson(rates.vessels)), SHAPES.vessels)
+    bright += _rods(rng, deep.draw(rng, rng.poisson(rates.fine_spaces)), SHAPES.fine_spaces)
     return Mimics(tuple(bright), tuple(soft), tuple(dark))
 
 
@@ -166,15 +177,16 @@ def _round(rng: np.random.Generator, points: FloatArray, shape: RoundShape) -> l
     return out
 
 
-def _rods(rng: np.random.Generator, points: FloatArray) -> list[LesionSpec]:
-    """Vessels: thin upright ones at the points."""
+def _rods(rng: np.random.Generator, points: FloatArray, shape: RodShape) -> list[LesionSpec]:
+    """Thin upright ones at the points."""
     out = []
     for center in points:
         direction = _unit(np.array([0.0, 0.0, 1.0]) + rng.normal(0.0, 0.3, 3))
         spot = (float(center[0]), float(center[1]), float(center[2]))
-        length = float(rng.uniform(*SHAPES.vessel_length_mm))
-        radius = float(rng.uniform(*SHAPES.vessel_radius_mm))
-        out.append(LesionSpec(spot, direction, length, radius, float(rng.uniform(*SHAPES.vessel_contrast))))
+        length, radius, contrast = (
+            float(rng.uniform(*ends)) for ends in (shape.length_mm, shape.radius_mm, shape.contrast)
+        )
+        out.append(LesionSpec(spot, direction, length, radius, contrast))
     return out
 
 

@@ -37,10 +37,10 @@ from epvs_cohort.simulate.warp import (
 #: Gaussian in voxels of the 0.5 mm labels that turns them into probabilities.
 DETAIL_BLUR = 0.7
 #: The same where tissues shade into one another.
-SHADING_BLUR = 1.6
+SHADING_BLUR = 2.2
 
 #: Residual pose after registration: at most so many degrees and mm on each axis.
-RESIDUAL_DEG = 3.0
+RESIDUAL_DEG = 4.5
 RESIDUAL_MM = 2.0
 
 #: Widening of the ventricles is drawn evenly between these.

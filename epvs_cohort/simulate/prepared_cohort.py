@@ -131,7 +131,7 @@ def scan_prepared(
     """
     view = draw_view(rng, person, how.acquisition)
     if look is not None:
-        view = replace(view, look=look)
+        view = view.on_scanner_of(look)
     # What registration leaves: the scan's rigid frame is not quite upright.
     rigid_from_person = random_rigid(rng, person.roi_center_mm, RESIDUAL_DEG, RESIDUAL_MM)
     grid = centered_grid(how.protocol.grid.shape, how.protocol.grid.spacing_mm, person.roi_center_mm)

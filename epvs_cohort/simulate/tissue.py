@@ -125,7 +125,7 @@ TEXTURE_MIX = (((0.5, 0.5, 0.5), 0.7), ((0.5, 0.5, 1.8), 0.5))
 
 #: Scale in mm and share of the shading within a tissue; scale in mm of the bias field.
 SHADING_MM = 8.0
-SHADING_SHARE = 0.5
+SHADING_SHARE = 0.8
 BIAS_MM = 70.0
 
 #: Standard deviation of the texture, relative to white matter.
@@ -144,7 +144,7 @@ _TEXTURE: Mapping[Tissue, float] = {
     Tissue.MUSCLE: 0.05,
     Tissue.BONE: 0.02,
 }
-_TEXTURE_ELSEWHERE = 0.035
+_TEXTURE_ELSEWHERE = 0.042
 
 
 #: Tissues whose common borders are gradual.
