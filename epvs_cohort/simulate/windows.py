@@ -23,8 +23,6 @@ from epvs_cohort.simulate.lesions import (
     LesionSpec,
     NegativeBinomial,
     Placement,
-    Slab,
-    crossing_mm,
     draw_lesions,
     fluid_fraction,
 )
@@ -40,9 +38,6 @@ Size = tuple[int, int, int]
 TRUE_OUTLINE_SHARE = 0.25
 #: Places that one lesion and its distance to the next take up, roughly.
 PLACES_PER_LESION = 60
-#: Standard deviation of the slope of a native slice in the prepared grid, along either axis: heads are turned by up to
-#: 10 degrees.
-SLICE_TILT = 0.1
 #: Voxels near the border of the mask that a scene keeps as anchors.
 MAX_EDGES = 5000
 
@@ -217,9 +212,6 @@ class WindowSettings:
         Standard deviation of the logarithm of the clip value around the canvas's own.
     gamma_jitter : float
         Standard deviation of the logarithm of the exponent that intensities are raised to.
-    in_slice : bool
-        Count the lesions that one axial slice of the window cuts, and keep of the mask what lies in that slice.
-        It lies anywhere in the window: there are too few slices of the commissure to learn from alone.
     """
 
     size: Size
@@ -228,7 +220,6 @@ class WindowSettings:
     contrast_floor: float = 0.0
     clip_jitter: float = 0.06
     gamma_jitter: float = 0.1
-    in_slice: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,9 +231,8 @@ class WindowBatch:
     intensities : ndarray, shape (B, I, J, K), float32
         In [0, 1].
     mask : ndarray, shape (B, I, J, K), bool
-        Where features are pooled.
     counts : ndarray, shape (B,), float32
-        Lesions drawn into each window, or those of them that its slice cuts.
+        Lesions drawn into each window.
     """
 
     intensities: Float32Array
@@ -283,28 +273,10 @@ def _draw_window(
     np.clip(values, 0.0, 1.0, out=values)
     values **= np.float32(np.exp(rng.normal(0.0, settings.gamma_jitter)))
     mask = scene.labels[box] > 0
-    if settings.in_slice:
-        slab, inside = _slice_of(window, rng)
-        mask &= inside
-        lesions = [lesion for lesion in lesions if crossing_mm(lesion, slab) is not None]
     if rng.random() < 0.5:
         # Left and right of the basal ganglia mirror each other.
         return np.ascontiguousarray(values[::-1]), np.ascontiguousarray(mask[::-1]), len(lesions)
     return values, mask, len(lesions)
-
-
-def _slice_of(window: Grid, rng: np.random.Generator) -> tuple[Slab, BoolArray]:
-    """A native slice through the middle half of a window, tilted as heads are, and the voxels in it."""
-    thickness = window.spacing_mm[2]
-    normal = np.array([*rng.normal(0.0, SLICE_TILT, 2), 1.0])
-    normal /= np.linalg.norm(normal)
-    middle = (np.array(window.shape) - 1.0) / 2.0
-    middle[2] += rng.uniform(-0.25, 0.25) * window.shape[2]
-    slab = Slab(apply_affine(window.affine, middle), normal, thickness / 2.0)
-    i, j, k = (np.arange(n) - m for n, m in zip(window.shape, middle, strict=True))
-    steps = normal @ window.affine[:3, :3]
-    distance = i[:, None, None] * steps[0] + j[None, :, None] * steps[1] + k[None, None, :] * steps[2]
-    return slab, np.asarray((distance >= -slab.half_mm) & (distance < slab.half_mm), dtype=np.bool_)
 
 
 def _origin(scene: Scene, settings: WindowSettings, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -22,7 +22,6 @@ from epvs_cohort.simulate.settings import file_hashes, image_settings
 from epvs_cohort.simulate.windows import (
     MAX_EDGES,
     PLACES_PER_LESION,
-    SLICE_TILT,
     TRUE_OUTLINE_SHARE,
     LabelledVolume,
     Scene,
@@ -146,7 +145,7 @@ def _simulator() -> dict[str, object]:
         "growth": list(prepared.GROWTH),
         "roi_error": asdict(prepared.ROI_ERROR),
         "true_outline_share": TRUE_OUTLINE_SHARE,
-        "windows": [PLACES_PER_LESION, MAX_EDGES, SLICE_TILT],
+        "windows": [PLACES_PER_LESION, MAX_EDGES],
         "turn_deg": TURN_DEG,
     }
 
