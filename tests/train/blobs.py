@@ -62,17 +62,20 @@ def recipe(**changes: object) -> ScanRecipe:
     return ScanRecipe.model_validate(settings)
 
 
-def blobs(key: str, count: int, seed: int) -> Blobs:
-    """A box of tissue that leaves a border, ``count`` bright blobs within."""
+def blobs(key: str, count: int, seed: int, rods: int = 0) -> Blobs:
+    """A box of tissue that leaves a border, ``count`` bright blobs within, and ``rods`` of the same size."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(SHAPE, np.uint8)
     labels[3:21, 3:21, 3:13] = 255
     intensities = np.where(labels > 0, rng.normal(0.3, 0.03, SHAPE), 0.0)
     centers = []
-    for at in rng.choice(len(_PLACES), count, replace=False):
+    for n, at in enumerate(rng.choice(len(_PLACES), count + rods, replace=False)):
         i, j, k = _PLACES[int(at)]
-        intensities[i : i + 2, j : j + 2, k : k + 2] = 0.9
-        centers.append((i + 0.5, j + 0.5, k + 0.5))
+        if n < count:
+            intensities[i : i + 2, j : j + 2, k : k + 2] = 0.9
+            centers.append((i + 0.5, j + 0.5, k + 0.5))
+        else:
+            intensities[i : i + 4, j : j + 2, k : k + 1] = 0.9
     volume = PreparedVolume(
         key=key,
         intensities=np.clip(intensities, 0.0, 1.0).astype(np.float32),
