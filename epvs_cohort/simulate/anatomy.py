@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -10,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import OrientationError
+from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage
 
 from epvs_cohort.errors import ConfigError
@@ -199,17 +202,23 @@ def load_anatomies(folder: Path | None = None) -> tuple[Anatomy, ...]:
 
 
 def anatomy_files(folder: Path) -> list[Path]:
-    """Label maps of a folder, sorted by name.
+    """Label maps of a folder, sorted by name; hidden files are none.
 
     Raises
     ------
     ConfigError
-        The folder is missing or holds none.
+        The folder is missing or holds none, or two have one name.
     """
-    paths = [p for p in folder.glob("*") if p.name.endswith(SUFFIXES)]
+    paths = [p for p in folder.glob("*") if p.name.endswith(SUFFIXES) and not p.name.startswith(".")]
     if not paths:
         raise ConfigError(f"{folder}: no label map found; expected *.nii.gz, *.nii or *.mgz")
-    return sorted(paths, key=lambda path: path.name)
+    paths.sort(key=lambda path: path.name)
+    # Tables name the label map of each head by its stem, and cohorts are split by that.
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if (other := seen.setdefault(_stem(path), path)) != path:
+            raise ConfigError(f"{folder}: {other.name} and {path.name} are two label maps of one name")
+    return paths
 
 
 @cache
@@ -229,8 +238,12 @@ def load_anatomy(path: Path) -> Anatomy:
     try:
         image = nib.as_closest_canonical(nib.load(path))
         labels = np.asarray(image.dataobj)
-    except (OSError, EOFError, ImageFileError) as error:
+    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, OrientationError) as error:
         raise ConfigError(f"{path}: not a readable label map: {error}") from error
+    if labels.dtype.kind not in "iuf" or labels.size == 0:
+        raise ConfigError(
+            f"{path}: {labels.dtype} voxels of shape {labels.shape} found; a label map holds plain numbers"
+        )
     if labels.ndim != 3:
         raise ConfigError(f"{path}: a label map has 3 dimensions, found {labels.ndim}")
     if not (labels.min() >= 0 and labels.max() <= np.iinfo(np.int16).max):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from epvs_cohort.errors import ConfigError
 from epvs_cohort.protocol import digest
 from epvs_cohort.simulate import anatomy, heads, lesions, mimics, prepared, render, tissue, warp
 from epvs_cohort.simulate.placement import placement_settings
@@ -45,11 +46,20 @@ def images_id() -> str:
 
 
 def file_hashes(paths: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of each file by its name."""
+    """SHA-256 of each file by its name.
+
+    Raises
+    ------
+    ConfigError
+        One cannot be read.
+    """
     hashes = {}
     for path in paths:
-        with path.open("rb") as file:
-            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigError(f"{path}: not a readable label map: {error.strerror or error}") from error
     return hashes
 
 

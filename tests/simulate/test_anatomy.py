@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -11,9 +12,11 @@ import pytest
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, Grid, apply_affine
 from epvs_cohort.simulate.anatomy import (
+    BUNDLED_ANATOMY,
     CAPSULE,
     REGION_OF_LABEL,
     LabelBlock,
+    anatomy_files,
     bundled_anatomy,
     load_anatomies,
     load_anatomy,
@@ -21,6 +24,7 @@ from epvs_cohort.simulate.anatomy import (
     super_resolve,
     with_capsules,
 )
+from epvs_cohort.simulate.settings import file_hashes
 
 
 def test_super_resolution_keeps_place_and_volume_and_rounds_corners() -> None:
@@ -83,6 +87,33 @@ def test_unusable_folders_and_maps_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.nii.gz").write_text("no image")
     with pytest.raises(ConfigError, match=r"text\.nii\.gz"):
         load_anatomy(tmp_path / "text.nii.gz")
+
+
+def test_label_maps_that_hold_no_labels_are_named(tmp_path: Path) -> None:
+    colours = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colours, np.eye(4)), tmp_path / "colours.nii")
+    flat = nib.Nifti1Image(np.ones((4, 4, 4), dtype=np.uint8), None)
+    flat.header.set_sform(np.zeros((4, 4)), 1)
+    nib.save(flat, tmp_path / "flat.nii")
+    whole = BUNDLED_ANATOMY.read_bytes()
+    (tmp_path / "torn.nii.gz").write_bytes(whole[:2000] + bytes(range(256)) + whole[2256:])
+    (tmp_path / "folder.nii").mkdir()
+    (tmp_path / "nowhere.nii").symlink_to(tmp_path / "missing")
+    for name in ("colours.nii", "flat.nii", "torn.nii.gz", "folder.nii", "nowhere.nii"):
+        with pytest.raises(ConfigError, match=re.escape(name)):
+            load_anatomy(tmp_path / name)
+    for name in ("folder.nii", "nowhere.nii"):
+        with pytest.raises(ConfigError, match=re.escape(name)):
+            file_hashes([tmp_path / name])
+
+
+def test_hidden_files_are_no_label_maps_and_names_are_single(tmp_path: Path) -> None:
+    for name in ("b.nii.gz", "a b.nii", "._b.nii.gz"):
+        (tmp_path / name).touch()
+    assert [path.name for path in anatomy_files(tmp_path)] == ["a b.nii", "b.nii.gz"]
+    (tmp_path / "b.mgz").touch()
+    with pytest.raises(ConfigError, match=r"b\.mgz and b\.nii\.gz"):
+        anatomy_files(tmp_path)
 
 
 def test_parcels_become_what_they_are_part_of(tmp_path: Path) -> None:
