@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.text import Text
 
 from epvs_cohort.cli.options import DEFAULT_PROTOCOL
-from epvs_cohort.errors import UsageError
+from epvs_cohort.errors import StoppedError, UsageError
 from epvs_cohort.protocol import load_protocol
 from epvs_cohort.report.simulated import write_simulated_page
 from epvs_cohort.simulate.cohort import (
@@ -93,7 +93,12 @@ def simulate(
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scans", total=scans)
-        simulate_cohort(out, options, lambda done, _total: progress.update(task, completed=done))
+        try:
+            simulate_cohort(out, options, lambda done, _total: progress.update(task, completed=done))
+        except KeyboardInterrupt as error:
+            raise StoppedError(
+                f"{out}: interrupted; nothing is kept", hint="the same command begins again"
+            ) from error
     for folder in (out, rescan_folder(out)) if rescan else (out,):
         if figures:
             write_simulated_page(folder)

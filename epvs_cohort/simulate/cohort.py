@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from epvs_cohort import __version__
-from epvs_cohort.data.files import require_folder, sweep, temporary_beside
 from epvs_cohort.errors import UsageError
 from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.simulate.anatomy import (
@@ -35,6 +30,7 @@ from epvs_cohort.simulate.bids import (
     write_scan,
     write_tables,
 )
+from epvs_cohort.simulate.folders import output_errors, require_empty, whole_folder
 from epvs_cohort.simulate.heads import (
     LATERAL_VENTRICLES,
     Acquisition,
@@ -59,6 +55,7 @@ from epvs_cohort.simulate.prepared_cohort import (
 )
 from epvs_cohort.simulate.readers import ReaderModel, draw_readings
 from epvs_cohort.simulate.settings import file_hashes, image_settings, images_id
+from epvs_cohort.simulate.workers import in_order
 
 logger = logging.getLogger(__name__)
 
@@ -136,14 +133,20 @@ def simulate_cohort(
         An option is out of range, or a folder holds something.
     ConfigError
         The folder of anatomies is unusable, or prepared volumes cannot follow the protocol.
+    OutputError
+        The data set cannot be written.
+    StoppedError
+        A worker process was ended from outside.
     """
     targets = (out,) if options.rescan is None else (out, rescan_folder(out))
     _check(targets, options)
     plan = _planned(options)
     logger.info("%s: simulating %d scans, seed %d", out, options.scans, options.seed)
     truths: list[list[ScanTruth]] = [[] for _ in targets]
-    with contextlib.ExitStack() as stack:
-        folders = tuple(stack.enter_context(_whole_folder(target.resolve())) for target in targets)
+    with output_errors(out), contextlib.ExitStack() as stack:
+        folders = tuple(
+            stack.enter_context(whole_folder(target.resolve(), SIMULATION_FILE)) for target in targets
+        )
         for visits in _all_scans(folders, plan):
             for own, truth in zip(truths, visits, strict=True):
                 own.append(truth)
@@ -156,32 +159,18 @@ def simulate_cohort(
 def rescan_folder(out: Path) -> Path:
     """Where the second visit of the data set ``out`` goes.
 
+    Raises
+    ------
+    UsageError
+        ``out`` is the root of a file system, which nothing lies beside.
+
     >>> rescan_folder(Path("data/cohort")).name
     'cohort-rescan'
     """
     whole = out.resolve()
+    if not whole.name:
+        raise UsageError(f"{out}: a second visit goes beside the first, and nothing lies beside {whole}")
     return whole.with_name(whole.name + RESCAN_ENDING)
-
-
-@contextlib.contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder; when the block ends well, ``out`` holds what was written there.
-
-    Where ``out`` is there already, it may be a mount, or in a folder that cannot be written, so it is not
-    replaced: what was written is moved into it, the description of the whole last.
-    """
-    is_new = not out.exists()
-    stage = temporary_beside(out if is_new else out / out.name)
-    stage.mkdir(parents=True)
-    try:
-        yield stage
-        if is_new:
-            os.replace(stage, out)
-            return
-        for entry in sorted(stage.iterdir(), key=lambda path: (path.name == SIMULATION_FILE, path.name)):
-            os.replace(entry, out / entry.name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def parameters(options: SimulateOptions) -> dict[str, object]:
@@ -234,14 +223,8 @@ def _planned(options: SimulateOptions) -> _Plan:
 
 
 def _all_scans(folders: _Folders, plan: _Plan) -> Iterator[_Visits]:
-    options = plan.options
-    jobs = ((folders, plan, index) for index in range(options.scans))
-    if options.n_procs == 1:
-        yield from map(_one_person, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(options.n_procs, options.scans), mp_context=context) as pool:
-        yield from pool.map(_one_person, jobs)
+    jobs = ((folders, plan, index) for index in range(plan.options.scans))
+    return in_order(_one_person, jobs, min(plan.options.n_procs, plan.options.scans))
 
 
 def _one_person(job: tuple[_Folders, _Plan, int]) -> _Visits:
@@ -325,7 +308,7 @@ def _check(targets: tuple[Path, ...], options: SimulateOptions) -> None:
     if options.prepared:
         _check_prepared(options)
     for out in targets:
-        _check_empty(out)
+        require_empty(out)
 
 
 def _check_prepared(options: SimulateOptions) -> None:
@@ -336,13 +319,3 @@ def _check_prepared(options: SimulateOptions) -> None:
             hint="name a protocol with another grid.spacing_mm",
         )
     check_protocol(options.protocol)
-
-
-def _check_empty(out: Path) -> None:
-    require_folder(out)
-    sweep(out)
-    if out.exists() and (found := sorted(path.name for path in out.iterdir())):
-        raise UsageError(
-            f"{out}: a new or empty folder is needed, found something in it: {found[0]}",
-            hint="name another folder, or empty this one",
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -17,7 +18,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from epvs_cohort.cli.simulate import simulate
-from epvs_cohort.errors import ConfigError, UsageError
+from epvs_cohort.data.files import temporary_beside
+from epvs_cohort.errors import ConfigError, OutputError, UsageError
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.simulate import people, prepared, render, tissue
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
@@ -121,6 +123,8 @@ def test_bad_options_are_named(tmp_path: Path, cohort: Path) -> None:
         simulate_cohort(tmp_path / "file", OPTIONS)
     with pytest.raises(ConfigError, match="no label map"):
         simulate_cohort(tmp_path / "a", replace(OPTIONS, anatomies=tmp_path))
+    with pytest.raises(UsageError, match="nothing lies beside"):
+        simulate_cohort(Path("/"), replace(OPTIONS, rescan="same"))
 
 
 def test_a_run_that_stops_leaves_nothing(tmp_path: Path) -> None:
@@ -133,6 +137,28 @@ def test_a_run_that_stops_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             simulate_cohort(out, replace(OPTIONS, scans=1, voxel_mm=(4.0, 4.0, 4.0)), stop)
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_what_a_killed_run_left_beside_is_swept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    own = temporary_beside(out)
+    left = own.with_name(own.name.replace(f"-{os.getpid()}-", "-999999999-"))
+    left.mkdir()
+    (left / "points.csv").write_text("half of it")
+    own.mkdir()
+    simulate_cohort(out, replace(OPTIONS, scans=1, voxel_mm=(4.0, 4.0, 4.0)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [own.name, "out"]
+
+
+def test_a_place_that_is_taken_meanwhile_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def take(done: int, asked: int) -> None:
+        (out / "sub-0001").mkdir(parents=True)
+
+    with pytest.raises(OutputError, match=r"out: cannot be written: .*not empty"):
+        simulate_cohort(out, replace(OPTIONS, scans=1, voxel_mm=(4.0, 4.0, 4.0)), take)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "sub-0001"]
 
 
 def test_a_folder_that_is_there_is_filled(cohort: Path, tmp_path: Path) -> None:
