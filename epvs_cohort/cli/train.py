@@ -15,7 +15,7 @@ from rich.text import Text
 from epvs_cohort.cli import options
 from epvs_cohort.cli.live import LiveLine
 from epvs_cohort.cli.train_data import DataRequest, Study, gather, is_first, named_study, per_process
-from epvs_cohort.errors import StoppedError, UsageError
+from epvs_cohort.errors import OutputError, StoppedError, UsageError
 
 # Loaded when the command is called: torch takes seconds, and its help needs none of it.
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ WINDOW_RECIPE, SCAN_RECIPE, TUNE_RECIPE = "gp-unet-sim", "paper", "fine-tune"
 
 #: Part of the subjects put aside where nothing is said.
 DEFAULT_VALIDATION = "0.2"
+
+
+#: What torch takes.
+MOST_SEED = 2**63 - 1
 
 
 def train(
@@ -146,7 +150,7 @@ def train(
         float | None,
         typer.Option("--max-minutes", min=0.01, help="Time for training steps; without it the recipe's."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="One seed, one model.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="One seed, one model.")] = 1,
     n_procs: Annotated[
         int | None,
         typer.Option(
@@ -174,17 +178,17 @@ def train(
         },
         of_windows={"--anatomies": anatomies},
     )  # fmt: skip
-    from epvs_cohort.model.predict import best_device
-    from epvs_cohort.train.loop import RunSettings
+    with _stoppable(out):
+        from epvs_cohort.model.predict import best_device
+        from epvs_cohort.train.loop import RunSettings
 
-    run = RunSettings(
-        out=out,
-        seed=seed,
-        max_minutes=max_minutes,
-        device=best_device() if device == "auto" else device,
-        resume=resume,
-    )
-    with _stoppable():
+        run = RunSettings(
+            out=out,
+            seed=seed,
+            max_minutes=max_minutes,
+            device=best_device() if device == "auto" else device,
+            resume=resume,
+        )
         if scans is None or counts is None:
             _windows(run, recipe or WINDOW_RECIPE, anatomies, n_procs or 1, threads or 1)
             return
@@ -222,13 +226,19 @@ def _check_mixture(
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
+def _stoppable(out: Path) -> Iterator[None]:
+    """Turn an interrupt, and a fault of the disk, into a stop that says how to go on."""
     try:
         yield
     except KeyboardInterrupt as error:
         raise StoppedError(
             "interrupted; what is prepared is kept, and so is the latest checkpoint, where there is one",
             hint="the same command goes on, with --resume from the checkpoint",
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or out}: cannot be read or written: {error.strerror or error}",
+            hint="mend that and start again, with --resume where there is a checkpoint",
         ) from error
 
 
@@ -247,8 +257,9 @@ def _windows(run: RunSettings, name: str, anatomies: Path | None, n_procs: int, 
 def _counted(request: DataRequest, study: Study, run: RunSettings, name: str, points: Path | None) -> int:
     """Train on counted scans; how many of them cannot be used."""
     from epvs_cohort.report.training import training_page
-    from epvs_cohort.train.counted import CountedOrder, train_counted
+    from epvs_cohort.train.counted import CountedOrder, check_order, train_counted
     from epvs_cohort.train.recipe import ScanRecipe, load_recipe
+    from epvs_cohort.train.samples import Split
 
     recipe = load_recipe(name)
     if not isinstance(recipe, ScanRecipe):
@@ -257,8 +268,10 @@ def _counted(request: DataRequest, study: Study, run: RunSettings, name: str, po
             hint="leave out --recipe, or the scans",
         )
     console = Console(stderr=True, soft_wrap=True, quiet=not is_first())
+    order = CountedOrder(Split((), ()), recipe, study.protocol, run, study.init, points)
+    check_order(order)
     data = gather(request, study.protocol, run, console)
-    order = CountedOrder(data.split, recipe, study.protocol, run, study.init, points, data.notes)
+    order = replace(order, split=data.split, notes=data.notes)
     with LiveLine(console) as line:
         bundle = train_counted(order, line.show)
     if is_first():

@@ -127,13 +127,12 @@ def gather(request: DataRequest, protocol: Protocol, run: RunSettings, console: 
     EpvsError
         The folder of the model, the table of counts, the scans or the split cannot be used, or no scan is left.
     """
-    from epvs_cohort.train.checkpoint import check_folder, require_none
-    from epvs_cohort.train.samples import match_counts
+    from epvs_cohort.train.checkpoint import check_folder, require_startable
+    from epvs_cohort.train.samples import check_sides, match_counts
     from epvs_cohort.train.volumes import check_samples
 
     check_folder(run.out)
-    if not run.resume:
-        require_none(run.out)
+    require_startable(run.out, resume=run.resume)
     counts = read_counts(request.counts)
     stored = store_in(request.scans)
     store = request.store if request.store is not None else default_store(run.out)
@@ -143,7 +142,7 @@ def gather(request: DataRequest, protocol: Protocol, run: RunSettings, console: 
     _tell_names(console, "have a count and no scan, and are left out", matched.unmatched)
     _tell_names(console, "have no count, and are left out", matched.uncounted)
     # A split that cannot be is said now, not after hours of preparation.
-    _split(request, run.seed, matched.samples, matched)
+    check_sides(_split(request, run.seed, matched.samples, matched))
     failed: dict[str, str] = {}
     if stored is None:
         failed = _prepare(request, PreparedStore(store), protocol, matched.samples, console)

@@ -15,7 +15,6 @@ from distributed.comm.core import CommClosedError
 import epvs_cohort
 from epvs_cohort.cohort.cluster import ClusterChoice, connect, settled_precision
 from epvs_cohort.cohort.engine import Engine, Finished
-from epvs_cohort.cohort.lock import exclusive
 from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder
 from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan
 from epvs_cohort.cohort.rows import Row, failure_row
@@ -23,6 +22,7 @@ from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.cohort_tables import Cohort, assemble, check_outputs, read_cohort, write_tables
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import require_folder, sweep
+from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.parts import OutputPaths, Parts
 from epvs_cohort.data.tables import reserved_names
 from epvs_cohort.detect.score import resolve_score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import torch
 
-from epvs_cohort.data.files import require_folder, sweep, whole_file, write_whole
+from epvs_cohort.data.files import require_folder, sweep, write_whole
+from epvs_cohort.data.lock import LOCK_FILE
 from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.train.journal import JOURNAL_FILE, PICTURES_FOLDER, TENSORBOARD_FOLDER
 
@@ -20,7 +22,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 RECIPE_FILE = "recipe.json"
 
 #: What may be in a folder that a run ended in before its first checkpoint.
-BEGUN = frozenset({RECIPE_FILE, JOURNAL_FILE, TENSORBOARD_FOLDER, PICTURES_FOLDER})
+BEGUN = frozenset({LOCK_FILE, RECIPE_FILE, JOURNAL_FILE, TENSORBOARD_FOLDER, PICTURES_FOLDER})
 
 
 def check_folder(out: Path) -> None:
@@ -48,8 +50,10 @@ def write_record(out: Path, record: Mapping[str, object]) -> None:
 
 def write_checkpoint(folder: Path, identity: str, state: dict[str, Any]) -> None:
     """Write a checkpoint; the file appears whole."""
-    with whole_file(folder / CHECKPOINT_FILE) as temporary:
-        torch.save({**state, "identity": identity}, temporary)
+    # By way of memory: what torch raises on a full disk does not say so.
+    buffer = io.BytesIO()
+    torch.save({**state, "identity": identity}, buffer)
+    write_whole(folder / CHECKPOINT_FILE, buffer.getvalue())
 
 
 def read_checkpoint(folder: Path, identity: str, device: torch.device) -> dict[str, Any]:
@@ -60,9 +64,7 @@ def read_checkpoint(folder: Path, identity: str, device: torch.device) -> dict[s
     ConfigError
         There is none, it cannot be read, or it is of another run.
     """
-    path = folder / CHECKPOINT_FILE
-    if not path.is_file():
-        raise ConfigError(f"{path}: no checkpoint to resume from", hint="start without --resume")
+    path = _require_one(folder)
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
@@ -74,6 +76,29 @@ def read_checkpoint(folder: Path, identity: str, device: torch.device) -> dict[s
             hint="resume with those it was begun with, or begin in another --out",
         )
     return state
+
+
+def require_startable(folder: Path, *, resume: bool) -> None:
+    """Check that a run may begin in a folder, or that there is something to resume; what, `read_checkpoint` looks at.
+
+    Raises
+    ------
+    ConfigError
+        There is no checkpoint to resume from.
+    UsageError
+        There is one, and ``resume`` is not asked for.
+    """
+    if resume:
+        _require_one(folder)
+    else:
+        require_none(folder)
+
+
+def _require_one(folder: Path) -> Path:
+    path = folder / CHECKPOINT_FILE
+    if not path.is_file():
+        raise ConfigError(f"{path}: no checkpoint to resume from", hint="start without --resume")
+    return path
 
 
 def require_none(folder: Path) -> None:

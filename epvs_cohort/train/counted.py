@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from epvs_cohort import __version__
+from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.errors import ConfigError, ModelError
 from epvs_cohort.model.bundle import Bundle, Requirements, check_fits, load_bundle
@@ -28,12 +30,12 @@ from epvs_cohort.train.export import write_bundle
 from epvs_cohort.train.loop import RunSettings, new_network
 from epvs_cohort.train.points import read_points
 from epvs_cohort.train.recipe import ScanRecipe
-from epvs_cohort.train.samples import Sample, Split
+from epvs_cohort.train.samples import Sample, Split, check_sides
 from epvs_cohort.train.scan_loop import train_scans
-from epvs_cohort.train.scan_state import ScanTask, TrainState, Watch
+from epvs_cohort.train.scan_state import ScanTask, TrainedScans, TrainState, Watch
 from epvs_cohort.train.volumes import StoredVolumes
 
-__all__ = ["CountedOrder", "TrainState", "train_counted"]
+__all__ = ["CountedOrder", "TrainState", "check_order", "train_counted"]
 
 _log = logging.getLogger(__name__)
 
@@ -92,13 +94,15 @@ def train_counted(order: CountedOrder, watch: Watch = _unwatched) -> Bundle:
         table of points, nothing to resume from, or a loss that is not finite.
     UsageError
         The folder holds something, and it is not a run to resume.
+    StoppedError
+        Another run is writing to the folder.
     StoreError
         A prepared volume cannot be read.
     """
     torch.set_num_threads(order.run.threads)
     keep_freed_memory()
-    architecture = settled_architecture(order)
-    _check(order, architecture)
+    architecture = check_order(order)
+    check_sides(order.split)
     points = None if order.points is None else read_points(order.points, order.protocol.count_target)
     with process_group(order.run.device) as group:
         task = _task(order, architecture, group)
@@ -109,19 +113,49 @@ def train_counted(order: CountedOrder, watch: Watch = _unwatched) -> Bundle:
             require_none(order.run.out)
         # Nobody writes before all have looked.
         group.wait()
-        record = _record(order, task)
-        if group.is_first:
-            order.run.out.mkdir(parents=True, exist_ok=True)
-            write_record(order.run.out, record)
-        fresh = order.init is None or order.init.card.count_target != order.protocol.count_target
-        trained = train_scans(task, _network(order, architecture), watch, fresh=fresh)
-        if group.is_first:
-            done = {"steps": trained.progress.step, "minutes": round(trained.progress.seconds / 60.0, 2)}
-            write_record(order.run.out, {**record, "done": {**done, "ended": trained.ended}})
-            material = Material(order.split, order.recipe, order.protocol, order.init, order.notes)
-            write_bundle(order.run.out, export_counted(trained, material, order.run, points))
+        with _alone(order.run, group):
+            trained = _train(order, task, _network(order, architecture), watch)
+            if group.is_first:
+                material = Material(order.split, order.recipe, order.protocol, order.init, order.notes)
+                write_bundle(order.run.out, export_counted(trained, material, order.run, points))
         group.wait()
     return load_bundle(str(order.run.out))
+
+
+def _alone(run: RunSettings, group: Group) -> AbstractContextManager[None]:
+    return exclusive(run.out) if group.is_first else nullcontext()
+
+
+def _train(order: CountedOrder, task: ScanTask, network: GpUnet, watch: Watch) -> TrainedScans:
+    record, out = _record(order, task), order.run.out
+    if task.group.is_first:
+        write_record(out, record)
+    fresh = order.init is None or order.init.card.count_target != order.protocol.count_target
+    trained = train_scans(task, network, watch, fresh=fresh)
+    if task.group.is_first:
+        done = {"steps": trained.progress.step, "minutes": round(trained.progress.seconds / 60.0, 2)}
+        write_record(out, {**record, "done": {**done, "ended": trained.ended}})
+    return trained
+
+
+def check_order(order: CountedOrder) -> Architecture:
+    """Check all of an order that needs none of its scans, so that it may be refused before they are prepared.
+
+    Returns
+    -------
+    Architecture
+        That of the network, see `settled_architecture`.
+
+    Raises
+    ------
+    ConfigError
+        Recipe, protocol, bundle and table of points cannot be used, or do not go together.
+    """
+    architecture = settled_architecture(order)
+    _check(order, architecture)
+    if order.points is not None:
+        read_points(order.points, order.protocol.count_target)
+    return architecture
 
 
 def settled_architecture(order: CountedOrder) -> Architecture:
@@ -151,12 +185,13 @@ def settled_architecture(order: CountedOrder) -> Architecture:
 
 
 def _check(order: CountedOrder, architecture: Architecture) -> None:
-    if len(order.split.training) < 1 or len(order.split.validation) < 2:
+    if order.recipe.loss != "mse" and architecture.last_layer == "free":
         raise ConfigError(
-            f"{len(order.split.training)} scans to train on and {len(order.split.validation)} to validate found; at "
-            "least 1 and 2 are needed",
-            hint="count more scans, or choose another validation fraction",
+            f"recipe {order.recipe.name!r}: loss {order.recipe.loss!r}, and the network's last_layer is 'free'; counts "
+            "must never be negative, so only 'density' is legal with it"
         )
+    # Refuses to pool within a slice where the region was counted.
+    StoredVolumes((), order.protocol, architecture)
     if any(size % architecture.stride for size in order.protocol.grid.shape):
         raise ConfigError(
             f"protocol {order.protocol.name!r}: grid.shape {order.protocol.grid.shape}; the network of recipe "

@@ -12,7 +12,7 @@ from pathlib import Path
 from epvs_cohort.data.counts import CountTable
 from epvs_cohort.data.manifest import read_table
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.errors import CountsError, ManifestError, UsageError
+from epvs_cohort.errors import ConfigError, CountsError, ManifestError, UsageError
 from epvs_cohort.records import Scan
 
 _SUBJECT = re.compile(r"(?:^|[_/])sub-([A-Za-z0-9]+)(?=[_/]|$)")
@@ -135,6 +135,22 @@ def match_counts(candidates: Sequence[Candidate], counts: CountTable) -> Matched
             hint="the column scan holds the key: the name of a BIDS file without ending, else the path without it",
         )
     return Matched(samples, unmatched, tuple(sorted(set(known) - set(counts.counts))))
+
+
+def check_sides(split: Split) -> None:
+    """Check that there is enough to train and to validate on.
+
+    Raises
+    ------
+    ConfigError
+        There is nothing to train on, or fewer than the two scans whose agreement is defined.
+    """
+    if len(split.training) < 1 or len(split.validation) < 2:
+        raise ConfigError(
+            f"{len(split.training)} scans to train on and {len(split.validation)} to validate found; at "
+            "least 1 and 2 are needed",
+            hint="count more scans, or choose another validation fraction",
+        )
 
 
 def split_by_subject(samples: Sequence[Sample], fraction: float, seed: int) -> Split:
@@ -270,10 +286,11 @@ def _once(path: Path, keys: Sequence[tuple[int, str]]) -> set[str]:
 
 
 def named(keys: Sequence[str], most: int = _NAMED) -> str:
-    """Keys in words; of more than ``most``, the number of the others.
+    r"""Keys in words, what a terminal would act on escaped; of more than ``most``, the number of the others.
 
-    >>> named(["a", "b", "c"], 2)
-    'a, b and 1 more'
+    >>> named(["a", "b", "c"], 2), named(["é", "new\nline"])
+    ('a, b and 1 more', 'é, new\\nline')
     """
     more = len(keys) - most
-    return ", ".join(keys[:most]) + (f" and {more} more" if more > 0 else "")
+    shown = (key if key.isprintable() else repr(key)[1:-1] for key in keys[:most])
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from epvs_cohort import __version__
+from epvs_cohort.data.lock import exclusive
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.model.bundle import Bundle
 from epvs_cohort.model.network import GpUnet
@@ -84,6 +85,8 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
         checkpoint of other inputs, or the loss stops being finite.
     UsageError
         The folder holds something, and it is not a run to resume.
+    StoppedError
+        Another run is writing to the folder.
     """
     torch.set_num_threads(settings.threads)
     protocol = load_protocol(recipe.protocol)
@@ -101,7 +104,14 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
     run = replace(settings.run, inputs_id=digest(inputs))
     check_folder(run.out)
     check_start(recipe, run)
-    run.out.mkdir(parents=True, exist_ok=True)
+    with exclusive(run.out):
+        return _train(recipe, replace(settings, run=run), split, inputs)
+
+
+def _train(
+    recipe: Recipe, settings: TrainingSettings, split: AnatomySplit, inputs: Mapping[str, object]
+) -> Bundle:
+    run, protocol = settings.run, load_protocol(recipe.protocol)
     record = {"recipe": recipe.model_dump(mode="json"), "inputs": inputs, "run": _run_facts(settings)}
     write_record(run.out, record)
     scenes = draw_scenes(

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from epvs_cohort.errors import ConfigError, CountsError, ModelError, UsageError
+from epvs_cohort.data.lock import exclusive
+from epvs_cohort.errors import ConfigError, CountsError, ModelError, StoppedError, UsageError
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.model.bundle import Bundle, load_bundle
+from epvs_cohort.model.network import GpUnet
 from epvs_cohort.model.predict import Predictor
 from epvs_cohort.records import Prediction
 from epvs_cohort.train.checkpoint import CHECKPOINT_FILE, RECIPE_FILE
-from epvs_cohort.train.counted import CountedOrder, train_counted
+from epvs_cohort.train.counted import CountedOrder, check_order, train_counted
 from epvs_cohort.train.loop import RunSettings
 from epvs_cohort.train.points import read_points
 from epvs_cohort.train.samples import Split
@@ -231,6 +233,35 @@ def test_folders_that_hold_something_else_are_refused(order: CountedOrder, tmp_p
         train_counted(replace(order, run=RunSettings(tmp_path)))
     with pytest.raises(ConfigError, match="no checkpoint to resume from"):
         train_counted(replace(order, run=RunSettings(tmp_path / "new", resume=True)))
+
+
+def test_a_network_whose_counts_may_be_negative_needs_the_squared_error(
+    bundle: Bundle, order: CountedOrder, tmp_path: Path
+) -> None:
+    free = bundle.card.architecture.model_copy(update={"last_layer": "free"})
+    start = Bundle(bundle.card.model_copy(update={"architecture": free}), GpUnet(free))
+    chosen = recipe(**FINE, loss="poisson")
+    with pytest.raises(ConfigError, match="last_layer is 'free'"):
+        train_counted(refused(replace(order, init=start, recipe=chosen), tmp_path))
+
+
+def test_a_model_of_the_slice_does_not_count_the_region(
+    bundle: Bundle, order: CountedOrder, tmp_path: Path
+) -> None:
+    within = bundle.card.architecture.model_copy(update={"pool_within": "ac_slice"})
+    start = Bundle(
+        bundle.card.model_copy(update={"architecture": within, "count_target": "ac_slice"}), bundle.network
+    )
+    with pytest.raises(ConfigError, match="with that only 'ac_slice' is legal"):
+        check_order(refused(replace(order, init=start, recipe=recipe(**FINE)), tmp_path))
+
+
+def test_two_trainings_never_write_to_one_folder(order: CountedOrder, tmp_path: Path) -> None:
+    run = replace(order.run, out=tmp_path / "model", epochs=1)
+    with exclusive(run.out), pytest.raises(StoppedError, match=r"another run .* is writing this output"):
+        train_counted(replace(order, run=run))
+    # What the other left does not stand in the way.
+    assert train_counted(replace(order, run=run)).card.validation["volumes"] == 10.0
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from epvs_cohort.errors import StoppedError
 
+LOCK_FILE = "lock"
+
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of parts for the length of the block.
+    """Hold the lock of a folder that is written to for the length of the block.
 
     Raises
     ------
@@ -22,7 +24,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         Another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock"
+    path = folder / LOCK_FILE
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from epvs_cohort.cohort.lock import exclusive
+from epvs_cohort.data.lock import exclusive
 from epvs_cohort.errors import StoppedError
 
 _HOLDER = """
 import sys, time, pathlib
-from epvs_cohort.cohort.lock import exclusive
+from epvs_cohort.data.lock import exclusive
 with exclusive(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
