@@ -29,7 +29,7 @@ from epvs_cohort.records import LABEL_NO_REGION, Float32Array
 from epvs_cohort.simulate.anatomy import Anatomy, anatomy_files, load_anatomy
 from epvs_cohort.simulate.lesions import DEFAULT_COUNT, draw_lesions, fluid_fraction
 from epvs_cohort.simulate.prepared import draw_canvas
-from epvs_cohort.simulate.tissue import rician
+from epvs_cohort.simulate.scanner import rician
 
 IndexArray = npt.NDArray[np.intp]
 Over = Literal["crop", "mask", "roi"]

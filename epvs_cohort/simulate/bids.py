@@ -22,7 +22,7 @@ from epvs_cohort.geometry import FloatArray
 from epvs_cohort.records import AcquisitionFacts
 from epvs_cohort.simulate.heads import Head
 from epvs_cohort.simulate.lesions import LesionSpec
-from epvs_cohort.simulate.tissue import Scanner
+from epvs_cohort.simulate.scanner import Scanner
 
 SUFFIX = "PDw"
 SIMULATION_FILE = "simulation.json"

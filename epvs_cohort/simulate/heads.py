@@ -15,7 +15,8 @@ from epvs_cohort.simulate.mimics import MimicRates, Mimics, draw_mimics
 from epvs_cohort.simulate.placement import placement_of
 from epvs_cohort.simulate.prepared import ac_mm, roi_center_mm
 from epvs_cohort.simulate.render import Scene, render
-from epvs_cohort.simulate.tissue import Scanner, TissueModel, draw_scanner, draw_tissue
+from epvs_cohort.simulate.scanner import Scanner, draw_scanner
+from epvs_cohort.simulate.tissue import TissueModel, draw_tissue
 from epvs_cohort.simulate.warp import (
     Placed,
     ShapeVariation,

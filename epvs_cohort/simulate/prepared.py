@@ -13,17 +13,8 @@ from epvs_cohort.simulate.anatomy import REGION_OF_LABEL, Anatomy, Int16Array, r
 from epvs_cohort.simulate.lesions import Placement
 from epvs_cohort.simulate.mimics import MimicRates, draw_mimics, paint_mimics
 from epvs_cohort.simulate.placement import RoiError, mistaken_roi, placement_of
-from epvs_cohort.simulate.tissue import (
-    Scanner,
-    TissueModel,
-    bias_field,
-    blur,
-    draw_scanner,
-    draw_tissue,
-    ghosted,
-    paint,
-    texture_field,
-)
+from epvs_cohort.simulate.scanner import Scanner, bias_field, blur, draw_scanner, ghosted
+from epvs_cohort.simulate.tissue import TissueModel, draw_tissue, paint, texture_field
 from epvs_cohort.simulate.warp import (
     Placed,
     ShapeVariation,
@@ -65,7 +56,7 @@ class Canvas:
         Level of fluid before the bias field: a lesion of fraction f makes
         ``image + f * (fluid * bias - image)``.
     noise_sigma : float
-        For ``tissue.rician``.
+        For ``scanner.rician``.
     psf_sigma_mm : tuple of float
         Blur of the scanner along i, j and k, to be passed to ``fluid_fraction``.
     regions : ndarray, shape (I, J, K), uint8

@@ -24,7 +24,7 @@ from epvs_cohort.simulate.mimics import Mimics, paint_mimics
 from epvs_cohort.simulate.noise import interpolated_rician
 from epvs_cohort.simulate.placement import mistaken_roi
 from epvs_cohort.simulate.prepared import RESIDUAL_DEG, RESIDUAL_MM, ROI_ERROR, painted
-from epvs_cohort.simulate.tissue import Scanner, bias_field, blur, ghosted
+from epvs_cohort.simulate.scanner import Scanner, bias_field, blur, ghosted
 from epvs_cohort.simulate.warp import Placed, Warp, inverse_of, random_rigid
 from epvs_cohort.simulate.windows import TRUE_OUTLINE_SHARE
 

@@ -12,7 +12,8 @@ from epvs_cohort.simulate.anatomy import Anatomy, Int16Array, regions_of
 from epvs_cohort.simulate.lesions import LesionSpec, fluid_fraction
 from epvs_cohort.simulate.mimics import Mimics, paint_mimics
 from epvs_cohort.simulate.prepared import painted
-from epvs_cohort.simulate.tissue import Scanner, TissueModel, bias_field, blur, ghosted, paint, rician
+from epvs_cohort.simulate.scanner import Scanner, bias_field, blur, ghosted, rician
+from epvs_cohort.simulate.tissue import TissueModel, paint
 from epvs_cohort.simulate.warp import Placed, Warp, sample, stretch
 
 #: Outside the box, voxels finer than the first are interpolated from a lattice about as fine, and coarser ones

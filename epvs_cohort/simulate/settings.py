@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.protocol import digest
-from epvs_cohort.simulate import anatomy, heads, lesions, mimics, prepared, render, tissue, warp
+from epvs_cohort.simulate import anatomy, heads, lesions, mimics, prepared, render, scanner, tissue, warp
 from epvs_cohort.simulate.placement import placement_settings
 
 
@@ -21,8 +21,8 @@ def image_settings() -> dict[str, object]:
         "lesion_sub_mm": lesions.SUB_MM,
         "placement": placement_settings(),
         "placing_grid": [list(heads.PLACING_SHAPE), list(heads.PLACING_MM)],
-        "contrast": tissue.contrast_settings(),
-        "scanner": asdict(tissue.ScannerRanges()),
+        "contrast": {**tissue.contrast_settings(), "bias_mm": scanner.BIAS_MM},
+        "scanner": asdict(scanner.ScannerRanges()),
         "mimics": {
             "rates": asdict(mimics.MimicRates()),
             "shapes": asdict(mimics.SHAPES),

@@ -21,7 +21,7 @@ from epvs_cohort.cli.simulate import simulate
 from epvs_cohort.data.files import temporary_beside
 from epvs_cohort.errors import ConfigError, OutputError, UsageError
 from epvs_cohort.geometry import apply_affine
-from epvs_cohort.simulate import people, prepared, render, tissue
+from epvs_cohort.simulate import people, prepared, render, scanner, tissue
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
 from epvs_cohort.simulate.cohort import SimulateOptions, parameters, rescan_folder, simulate_cohort
 from epvs_cohort.simulate.people import Kind, draw_facts
@@ -179,7 +179,7 @@ def test_settings_follow_what_images_depend_on(
     assert written["settings"]["anatomies"] == {BUNDLED_ANATOMY.name: digest}
     for module, name, value in (
         (prepared, "DETAIL_BLUR", 0.9), (render, "FADE_MM", 6.0), (people, "GROWTH", (-0.1, 0.1)),
-        (people, "GROWTH_NOISE", 0.2), (tissue, "BIAS_MM", 50.0),
+        (people, "GROWTH_NOISE", 0.2), (scanner, "BIAS_MM", 50.0), (tissue, "SHADING_MM", 9.0),
     ):  # fmt: skip
         with monkeypatch.context() as changed:
             changed.setattr(module, name, value)

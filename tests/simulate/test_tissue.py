@@ -1,4 +1,4 @@
-"""Contrast, texture, bias field and noise."""
+"""Contrast and texture."""
 
 from __future__ import annotations
 
@@ -6,17 +6,7 @@ import numpy as np
 import pytest
 
 from epvs_cohort.geometry import centered_grid
-from epvs_cohort.simulate.tissue import (
-    Tissue,
-    TissueModel,
-    bias_field,
-    draw_scanner,
-    draw_tissue,
-    paint,
-    rician,
-    texture_field,
-    tissue_of,
-)
+from epvs_cohort.simulate.tissue import Tissue, TissueModel, draw_tissue, paint, texture_field, tissue_of
 
 
 def test_contrast_lies_between_the_measured_rows() -> None:
@@ -61,28 +51,8 @@ def test_borders_are_partial_volume_and_nuclei_shade_more_widely() -> None:
     assert 0.1 < slope_shaded < 0.7 * slope_sharp
 
 
-def test_bias_field_keeps_its_limit() -> None:
-    field = bias_field(np.random.default_rng(2), centered_grid((40, 50, 30), (4.0, 4.0, 5.0), (0, 0, 0)), 0.2)
-    assert np.abs(field - 1.0).max() == pytest.approx(0.2, abs=1e-5)
-    assert np.abs(np.diff(field, axis=0)).max() < 0.05
-
-
 def test_texture_has_about_unit_variance_and_is_correlated() -> None:
     field = texture_field(np.random.default_rng(3), centered_grid((60, 60, 40), (0.49, 0.49, 0.8), (0, 0, 0)))
     assert field.std() == pytest.approx(0.95, abs=0.2)
     neighbours = np.corrcoef(field[:-1].ravel(), field[1:].ravel())[0, 1]
     assert 0.4 < neighbours < 0.98
-
-
-def test_rician_noise_in_air_and_tissue() -> None:
-    rng = np.random.default_rng(4)
-    air = rician(rng, np.zeros((40, 40, 40), dtype=np.float32), 0.1)
-    assert air.mean() == pytest.approx(0.1 * np.sqrt(np.pi / 2), rel=0.02)
-    tissue = rician(rng, np.ones((40, 40, 40), dtype=np.float32), 0.05)
-    assert tissue.std() == pytest.approx(0.05, rel=0.03)
-
-
-def test_scanners_differ() -> None:
-    drawn = [draw_scanner(np.random.default_rng(seed)) for seed in range(20)]
-    assert len({scanner.noise_sigma for scanner in drawn}) == 20
-    assert all(0.0 < scanner.bias <= 0.2 for scanner in drawn)
