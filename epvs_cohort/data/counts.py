@@ -18,7 +18,9 @@ READER = "reader"
 _ERRORS_SHOWN = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NOT_FINITE = frozenset({"inf", "infinity", "nan"})
-_LEGAL = "a whole number from 0 is legal"
+#: More than a region has room for: what is larger is an identifier or a date in the wrong column.
+MOST_COUNT = 10_000
+_LEGAL = f"a whole number from 0 to {MOST_COUNT} is legal"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def read_counts(path: Path) -> CountTable:
     ------
     CountsError
         Not a readable table, a column missing, no row, a scan without name, a count that is empty, no
-        number, not finite, negative or fractional, or one that stands twice (for one reader, where there
+        number, not finite, negative, fractional or too large, or one that stands twice (for one reader, where there
         is a column of readers). Every fault is named with its line.
     """
     try:
@@ -138,6 +140,8 @@ def _fault(text: str) -> str:
         return f"count {text} is not finite"
     if value < 0:
         return f"count {text} is negative"
+    if value > MOST_COUNT:
+        return f"count {text} is too large"
     return "" if value.is_integer() else f"count {text} is fractional"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,7 +178,11 @@ def test_a_finished_training_is_not_overwritten_and_may_be_resumed(cohort: Path,
             "above 0 and below",
         ),
         (["{cohort}", "--counts", "{counts}", "--validation", "no.csv", "--out", "{out}"], 3, "no.csv"),
-        (["{cohort}", "--counts", "{counts}", "--out", "{out}"], 3, "prepared on (24, 16, 20) voxels"),
+        (
+            ["{cohort}", "--counts", "{counts}", "--validation", "0.4", "--out", "{out}"],
+            3,
+            "prepared on (24, 16, 20) voxels",
+        ),
         (
             ["{cohort}", "--counts", "{counts}", "--protocol", "nope", "--out", "{out}"],
             3,
@@ -205,6 +210,54 @@ def test_what_cannot_be_used_is_said_before_any_work(
     assert (found, words in err) == (code, True), err
     assert "Traceback" not in err
     assert not (cohort.parent / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--validation", "{one}"], "6 scans to train on and 1 to validate found"),
+        (["--validation-points", "{one}"], "column x_mm is missing"),
+        (["--init", "{model}"], "folded into its convolutions"),
+        (["--resume"], "no checkpoint to resume from"),
+    ],
+)
+def test_what_needs_no_volume_is_refused_before_any_is_read(
+    cohort: Path, call: Call, arguments: list[str], words: str
+) -> None:
+    names = {"{one}": cohort / "one.csv", "{model}": cohort.parent / "first"}
+    (cohort / "one.csv").write_text("scan\nsub-6_PDw\n")
+    if "--init" in arguments:
+        assert call(*of(cohort, "--validation", "0.4", out="first"))[0] == 0
+    for labels in (cohort / "prepared").glob(f"*/{LABELS}"):
+        labels.write_bytes(b"damaged")
+    code, _, err = call(*of(cohort, *(names.get(argument, argument) for argument in arguments)))
+    assert (code, words in err) == (3, True), err
+    assert "cannot be used" not in err
+    assert not (cohort.parent / "model").exists()
+
+
+def test_a_seed_that_torch_cannot_take_is_refused(cohort: Path, call: Call) -> None:
+    code, _, err = call(*of(cohort, "--seed", 10**30))
+    assert (code, "--seed" in err) == (2, True), err
+
+
+def test_a_disk_that_takes_no_more_stops_the_training(cohort: Path, call: Call) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        code, _, err = call(*of(cohort, "--validation", "0.4"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, "cannot be read or written: File too large" in err) == (5, True), err
+    assert call(*of(cohort, "--validation", "0.4"))[0] == 0
+
+
+def test_names_cannot_act_on_the_terminal(cohort: Path, call: Call) -> None:
+    with (cohort / "counts.csv").open("a") as table:
+        table.write('"\x1b[31mred\nline",4\n')
+    code, _, err = call(*of(cohort, "--validation", "0.4"))
+    assert code == 0, err
+    assert r"are left out: \x1b[31mred\nline" in err
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"

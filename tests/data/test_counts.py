@@ -49,7 +49,8 @@ def test_several_readers_give_their_mean_and_it_is_said(tmp_path: Path) -> None:
         ("", r"the table is empty"),
         ("scan,count\na,3,4\n", r"line 2: 3 cells, the header has 2"),
         ("scan,count\n,3\n", r"line 2: the scan has no name"),
-        ("scan,count\na,\n", r"line 2: scan 'a': the count is empty; a whole number from 0 is legal"),
+        ("scan,count\na,1e300\nb,20261123\n", r"line 2: scan 'a': count 1e300 is too large; .* line 3"),
+        ("scan,count\na,\n", r"line 2: scan 'a': the count is empty; a whole number from 0 to 10000"),
         ("scan,count\na,n/a\n", r"line 2: scan 'a': the count is empty \('n/a'\)"),
         ("scan,count\na,3\nb,1\na,4\n", r"line 4: the count of scan 'a' stands on line 2 already"),
         (
