@@ -81,8 +81,8 @@ def _content(folder: Path, data: JournalData) -> dict[str, Any]:
     name, card = _card(folder)
     best = _best(data.validations)
     over, places = _places(data.validations)
-    latest = {picture.key: picture for picture in data.pictures}
-    pictures = list(latest.values())[:MOST_PICTURES]
+    chosen = _chosen(data.pictures, best)
+    pictures = chosen[:MOST_PICTURES]
     return {
         "name": name,
         "card": card,
@@ -95,7 +95,7 @@ def _content(folder: Path, data: JournalData) -> dict[str, Any]:
         "validation_table": _validation_table(data.validations),
         "scatters": _scatters(data.validations, best),
         "pictures": [_picture(picture, data.validations) for picture in pictures],
-        "left_out": len(latest) - len(pictures),
+        "left_out": len(chosen) - len(pictures),
         "pictures_folder": PICTURES_FOLDER,
     }
 
@@ -121,6 +121,16 @@ def _card(folder: Path) -> tuple[str, list[tuple[str, str]]]:
 def _best(validations: Sequence[ValidationLine]) -> ValidationLine | None:
     known = [line for line in validations if line.mse is not None]
     return min(known, key=lambda line: line.mse or 0.0, default=None)
+
+
+def _chosen(pictures: Sequence[PictureLine], best: ValidationLine | None) -> list[PictureLine]:
+    """One picture of each scan: of the weights that are kept, those of the best validation, else the latest."""
+    found: dict[str, PictureLine] = {}
+    for picture in pictures:
+        before = found.get(picture.key)
+        if best is None or before is None or before.step != best.step:
+            found[picture.key] = picture
+    return list(found.values())
 
 
 def _subtitle(data: JournalData) -> str:

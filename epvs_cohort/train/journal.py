@@ -3,7 +3,7 @@
 ==================  ==========================================================================
 ``journal.jsonl``   one JSON object a line, in the order of the steps; what the training page is made of
 ``tensorboard/``    the same curves and pictures for TensorBoard
-``pictures/``       the latest pictures of each validation scan, PNG
+``pictures/``       pictures of each validation scan, PNG: the latest, and those of the smallest error
 ==================  ==========================================================================
 """
 
@@ -32,7 +32,7 @@ TENSORBOARD_FOLDER: Final = "tensorboard"
 PICTURES_FOLDER: Final = "pictures"
 #: Steps that one line is the mean of: a million steps make a journal of about 5 MB.
 MEAN_STEPS: Final = 20
-#: Pictures kept of each scan.
+#: Latest pictures kept of each scan, beside that of the smallest error.
 KEPT_PICTURES: Final = 3
 #: Prepared intensity shown as white: the trim leaves headroom above the tissue.
 _BRIGHT_INTENSITY: Final = 0.85
@@ -147,7 +147,11 @@ class Journal:
         for line in kept:
             if line["kind"] == "picture":
                 self._kept.setdefault(line["key"], []).append(line["file"])
-        self._kept = {key: names[-KEPT_PICTURES:] for key, names in self._kept.items()}
+        told = [line for line in kept if line["kind"] == "validation" and line["mse"] is not None]
+        best = min(told, key=lambda line: float(line["mse"]), default=None)
+        self._best: tuple[float, int] | None = None if best is None else (best["mse"], best["step"])
+        for names in self._kept.values():
+            self._thin(names)
         self._sweep_pictures()
         events = folder / TENSORBOARD_FOLDER
         if resume_step is None:
@@ -220,6 +224,8 @@ class Journal:
             Mean squared error of the counts, and ICC(A,1).
         """
         self.flush()
+        if math.isfinite(mse) and (self._best is None or mse < self._best[0]):
+            self._best = (mse, step)
         line = ValidationLine(step, epoch, tuple(keys), _floats(truth), _floats(estimate), mse, icc)
         self._write("validation", **asdict(line))
         self._scalar("validation/mse", mse, step)
@@ -250,14 +256,13 @@ class Journal:
             blend_heat(painted, np.asarray(upright(clean), dtype=np.float32) / np.float32(top))
         sheet, buffer = side_by_side([plain, painted]), io.BytesIO()
         sheet.save(buffer, format="PNG", optimize=True)
-        name = f"{folder_name(key)}-{step:09d}.png"
+        name = f"{folder_name(key)}{_picture_ending(step)}"
         write_whole(self._pictures / name, buffer.getvalue())
         self._write("picture", step=step, key=key, file=name, top_heat=top)
         kept = self._kept.setdefault(key, [])
         if name not in kept:
             kept.append(name)
-        while len(kept) > KEPT_PICTURES:
-            (self._pictures / kept.pop(0)).unlink(missing_ok=True)
+        self._thin(kept)
         self._board.add_image(f"validation/{key}", np.asarray(sheet), step, dataformats="HWC")
 
     def close(self) -> None:
@@ -275,12 +280,24 @@ class Journal:
     def _scalar(self, tag: str, value: float, step: int) -> None:
         self._board.add_scalar(tag, value, step)
 
+    def _thin(self, names: list[str]) -> None:
+        """Remove the older pictures of one scan, but for that of the smallest error: its weights are kept too."""
+        ending = "" if self._best is None else _picture_ending(self._best[1])
+        for name in names[:-KEPT_PICTURES]:
+            if not ending or not name.endswith(ending):
+                names.remove(name)
+                (self._pictures / name).unlink(missing_ok=True)
+
     def _sweep_pictures(self) -> None:
         named = {name for names in self._kept.values() for name in names}
         for file in self._pictures.glob(f"*-{'[0-9]' * 9}.png"):
             if file.name not in named:
                 file.unlink()
         sweep(self._pictures)
+
+
+def _picture_ending(step: int) -> str:
+    return f"-{step:09d}.png"
 
 
 def read_journal(folder: Path) -> JournalData:

@@ -295,7 +295,8 @@ class _Trainer:
             "step %d: validation mse %.3f, icc %.3f, r %.3f, bias %+.2f; best mse %.3f at step %d",
             progress.step, figures.mse, figures.icc, figures.r, figures.bias, progress.best_mse, progress.best_step,
         )  # fmt: skip
-        epoch = progress.epoch + 1
+        # Of the last step: between two epochs progress is at the next one already.
+        epoch = progress.epoch + (1 if progress.number else 0)
         journal.validation(
             progress.step, epoch, found.keys, found.truth, found.estimate, figures.mse, figures.icc
         )

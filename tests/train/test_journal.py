@@ -108,6 +108,20 @@ def test_only_the_latest_pictures_are_kept_of_each_scan(tmp_path: Path) -> None:
     assert len(list((tmp_path / "pictures").iterdir())) == KEPT_PICTURES
 
 
+def test_the_picture_of_the_smallest_error_is_kept_beside_the_latest(tmp_path: Path) -> None:
+    plane = np.ones((3, 3))
+    with Journal(tmp_path) as journal:
+        for step, mse in enumerate([4.0, 1.0, 9.0, 9.0, 9.0, 9.0, math.nan], start=1):
+            journal.validation(step, 0, ["a"], [1], [2], mse, 0.0)
+            journal.picture(step, "a", plane, plane)
+    assert [line.step for line in read_journal(tmp_path).pictures] == [2, 5, 6, 7]
+    with Journal(tmp_path, resume_step=7) as journal:
+        for step, mse in ((8, 0.5), (9, 2.0)):
+            journal.validation(step, 0, ["a"], [1], [2], mse, 0.0)
+            journal.picture(step, "a", plane, plane)
+    assert [line.step for line in read_journal(tmp_path).pictures] == [7, 8, 9]
+
+
 def test_a_picture_shows_the_persons_right_on_the_left_and_heat_beside_it(tmp_path: Path) -> None:
     intensities, heat = np.zeros((20, 10)), np.zeros((20, 10))
     intensities[15:, 7:] = 0.85

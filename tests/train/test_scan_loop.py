@@ -99,6 +99,7 @@ def test_counts_are_learned_and_each_step_is_told(tmp_path: Path) -> None:
     assert found.ended == "after 12 epochs"
     journal = read_journal(tmp_path)
     assert [line.step for line in journal.validations] == [10, 20, 30, 40, 50, 60, 70, 72]
+    assert [line.epoch for line in journal.validations] == [2, 4, 5, 7, 9, 10, 12, 12]
     assert min(line.mse for line in journal.validations if line.mse is not None) == found.progress.best_mse
     assert len({picture.key for picture in journal.pictures}) == 4
     assert journal.steps[-1].step == 72
