@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.errors import ModelError, PredictionError
+from epvs_cohort.errors import ConfigError, ModelError, PredictionError
 from epvs_cohort.geometry import FloatArray, apply_affine
 from epvs_cohort.model.bundle import Bundle, ModelCard, Requirements
 from epvs_cohort.model.network import GpUnet, fold_batch_norm
@@ -66,15 +68,25 @@ class Material:
     @cached_property
     def simulated(self) -> bool:
         """Whether the scans say so, in their notes or by the simulator's file beside them."""
-        samples = (*self.split.training, *self.split.validation)
-        folders = {sample.folder.parent for sample in samples}
         return (
             any("simulated" in note.lower() for note in self.notes)
-            or any(
-                (place / SIMULATION_FILE).is_file() for folder in folders for place in (folder, folder.parent)
-            )
-            or STATEMENT in _stored(samples[0]).notes
+            or bool(self._descriptions)
+            or STATEMENT in _stored(self.split.training[0]).notes
         )
+
+    @cached_property
+    def difficulty(self) -> tuple[str, ...]:
+        """Hashes of the simulator's settings that the scans were drawn with, where their data sets tell."""
+        found = {str(description.get("images_id", "")) for description in self._descriptions}
+        return tuple(sorted(found - {""}))
+
+    @cached_property
+    def _descriptions(self) -> tuple[Mapping[str, Any], ...]:
+        """What the simulator wrote beside the stores of the scans, or one level up."""
+        samples = (*self.split.training, *self.split.validation)
+        folders = {sample.folder.parent for sample in samples}
+        places = sorted({place for folder in folders for place in (folder, folder.parent)})
+        return tuple(_description(path) for place in places if (path := place / SIMULATION_FILE).is_file())
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,18 @@ def export_counted(
         changes |= {"score_weight": before.score_weight, "heat_scale": scale}
     card = card.model_copy(update=changes)
     return card, network, readme(card, _provenance(card, trained, material, run, found))
+
+
+def _description(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path}: no JSON as the simulator writes it: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(
+            f"{path}: an object as the simulator writes it is legal, found {type(found).__name__}"
+        )
+    return found
 
 
 def _stored(sample: Sample) -> PreparedVolume:
@@ -224,6 +248,8 @@ def _supervision(material: Material) -> str:
 
 def _validated_on(material: Material) -> str:
     kind = "simulated; " if material.simulated else ""
+    if material.difficulty:
+        kind += f"difficulty {', '.join(material.difficulty)} (hash of the simulator's settings); "
     return (
         f"{_people(material.split.validation)} that are not among those it learned from ({kind}their counts chose the "
         "weights that were kept, so the figures are a little too good)"

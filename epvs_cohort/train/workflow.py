@@ -19,7 +19,7 @@ from epvs_cohort.protocol import Protocol, digest, load_protocol
 from epvs_cohort.simulate import prepared
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
 from epvs_cohort.simulate.noise import TURN_DEG
-from epvs_cohort.simulate.settings import file_hashes, image_settings
+from epvs_cohort.simulate.settings import file_hashes, image_settings, images_id
 from epvs_cohort.simulate.windows import (
     MAX_EDGES,
     PLACES_PER_LESION,
@@ -251,7 +251,8 @@ def _provenance(
         validated_on=(
             f"{recipe.validation_volumes} whole simulated volumes deformed from {apart} label maps, drawn like the "
             f"training scenes: {1.0 - TRUE_OUTLINE_SHARE:.0%} of them, by chance, with the errors of an atlas "
-            "outline, the others with the true one; true counts are those of the whole region"
+            "outline, the others with the true one; true counts are those of the whole region; "
+            f"difficulty {images_id()} (hash of the simulator's settings)"
         ),
         run_words=(
             f"{progress.seconds / 60.0:.0f} minutes of training steps, {limit}; steps of each stage "

@@ -39,8 +39,6 @@ def test_the_card_says_that_the_scans_are_simulated(shipped: Bundle) -> None:
     assert "simulated" in shipped.card.validated_on
     assert shipped.card.score_weight is not None
     assert {"icc", "mae", "sensitivity_f", "false_discovery_rate_f"} <= set(shipped.card.validation)
-    assert "bright specks inside the basal ganglia" in shipped.card.limits
-    assert "not the same bits" in shipped.card.trained_on
     words = (Path(__file__).parents[2] / "epvs_cohort/model/bundles/gp-unet-sim/README.md").read_text()
     assert f"{shipped.card.validation['icc']:.3f}" in words
     for field in ("trained_on", "supervision", "limits", "validated_on"):
