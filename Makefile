@@ -91,7 +91,7 @@ atlas: $(INSTALLED)
 	$(BIN)/python -m epvs_cohort.data.build_anatomy
 
 # Trains both bundled models from nothing into out/models; what ships lies in epvs_cohort/model/bundles. People 1 to 9
-# of ANATOMIES, by name, train, 10 and 11 validate, the rest is never read. About three hours on two cores.
+# of ANATOMIES, by name, train, 10 and 11 validate, the rest is never read.
 # For example: make models ANATOMIES=FOLDER TRAIN_FLAGS="--n-procs 8"
 models: $(INSTALLED)
 	@test -d "$(ANATOMIES)" || { echo "make models: ANATOMIES=FOLDER of 11 or more label maps is needed"; exit 2; }
@@ -101,10 +101,8 @@ models: $(INSTALLED)
 	$(BIN)/epvs-cohort simulate $(COHORT) --prepared --kind training --anatomies $(MODELS)/people \
 		--scans $(MODEL_SCANS) --seed $(MODEL_SEED) --n-procs $(DEMO_PROCS)
 	@$(BIN)/python -c "$$LAST_TWO" $(COHORT)/participants.tsv > $(MODELS)/validation.txt
-	$(BIN)/epvs-cohort train --recipe gp-unet-sim --anatomies $(MODELS)/people --out $(MODELS)/windows $(TRAIN_FLAGS)
-	$(BIN)/epvs-cohort train $(COHORT) --counts $(COHORT)/counts.csv --init $(MODELS)/windows \
-		--recipe gp-unet-sim-whole --validation $(MODELS)/validation.txt \
-		--validation-points $(COHORT)/points.csv --out $(MODELS)/gp-unet-sim
+	$(BIN)/epvs-cohort train --recipe gp-unet-sim --anatomies $(MODELS)/people --out $(MODELS)/gp-unet-sim \
+		$(TRAIN_FLAGS)
 	$(BIN)/epvs-cohort train $(COHORT) --counts $(COHORT)/counts_ac_slice.csv --init $(MODELS)/gp-unet-sim \
 		--recipe gp-unet-sim-ac --protocol rotterdam-ac-slice --validation $(MODELS)/validation.txt \
 		--validation-points $(COHORT)/points.csv --out $(MODELS)/gp-unet-sim-ac
