@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from epvs_cohort.cli.simulate import simulate
 from epvs_cohort.data.files import temporary_beside

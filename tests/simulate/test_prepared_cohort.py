@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -51,7 +52,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def grid_voxels(volume: PreparedVolume, native_mm: object) -> np.ndarray:
+def grid_voxels(volume: PreparedVolume, native_mm: npt.ArrayLike) -> np.ndarray:
     return np.rint(apply_affine(volume.grid_from_native, native_mm)).astype(int)
 
 
