@@ -1,4 +1,4 @@
-"""Where the rigid registration starts: many poses are tried cheaply by mutual information, the best is refined.
+"""Where the rigid registration starts: many poses are tried cheaply by mutual information, the best are refined.
 
 Centre of gravity alone put one real scan 2 cm off and lost one simulated head, so the start is searched:
 rotations about all axes and shifts around the head's centre, first blurred on points 12 mm apart, then at 8 mm, with
@@ -47,7 +47,7 @@ IntArray = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Start:
-    """Best pose found.
+    """One of the best poses found.
 
     Attributes
     ----------
@@ -96,8 +96,10 @@ class _Problem:
     voxel_from_native: FloatArray
 
 
-def find_start(image: Image, atlas: Atlas) -> Start:
-    """Search the pose of a scan.
+def find_starts(image: Image, atlas: Atlas) -> tuple[Start, ...]:
+    """Search the pose of a scan; the best first.
+
+    Where tissues differ little, several poses look alike from here: the next stage must be able to try them all.
 
     Parameters
     ----------
@@ -108,7 +110,8 @@ def find_start(image: Image, atlas: Atlas) -> Start:
 
     Returns
     -------
-    Start
+    tuple of Start
+        At least one, at most ``KEPT_SECOND``.
     """
     far, center = _problem(image, atlas, _FAR)
     poses = _first_poses(center)
@@ -119,12 +122,16 @@ def find_start(image: Image, atlas: Atlas) -> Start:
     # The shell guides from afar but has false maxima, half out of the head: the brain alone chooses among survivors.
     poses, scores = _best(poses, _scores(near, poses), KEPT_SECOND)
     poses, scores = _climbed(near, poses, np.array([5.0] * 3 + [4.0] * 3 + [0.02]), rounds=16)
-    poses, scores = _best(poses, scores, 1)
-    rigid = _rigid(poses[0])
+    poses, scores = _best(poses, scores, KEPT_SECOND)
+    return tuple(_start(pose, float(score)) for pose, score in zip(poses, scores, strict=True))
+
+
+def _start(pose: FloatArray, score: float) -> Start:
+    rigid = _rigid(pose)
     sized = rigid.copy()
-    sized[:3, :3] *= poses[0, 6]
+    sized[:3, :3] *= pose[6]
     sized[:3, 3] += rigid[:3, :3] @ PIVOT_MM - sized[:3, :3] @ PIVOT_MM
-    return Start(rigid, sized, float(poses[0, 6]), float(scores[0]))
+    return Start(rigid, sized, float(pose[6]), score)
 
 
 def _best(poses: FloatArray, scores: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,8 +13,9 @@ from epvs_cohort.data.atlas import Atlas, load_atlas
 from epvs_cohort.errors import RegistrationError
 from epvs_cohort.geometry import FloatArray, apply_affine, centered_grid, rigid_about
 from epvs_cohort.prepare.elastix import linear_ras
-from epvs_cohort.prepare.register import register_rigid, rigid_part
-from epvs_cohort.prepare.starts import find_start
+from epvs_cohort.prepare.register import SURE_SIMILARITY, best_pose, pair_of, register_rigid, rigid_part
+from epvs_cohort.prepare.similarity import similarity
+from epvs_cohort.prepare.starts import find_starts
 from epvs_cohort.protocol import RegistrationSettings
 from epvs_cohort.records import Image
 
@@ -70,10 +74,31 @@ def test_same_scan_gives_the_same_pose_whatever_ran_between() -> None:
 def test_start_of_a_turned_head_lies_near() -> None:
     atlas = load_atlas()
     pose = rigid_about((0.0, -18.0, 8.0), np.radians((40.0, 0.0, 20.0)), (0.0, 0.0, 60.0))
-    start = find_start(posed_template(pose, (2.0, 2.0, 2.0)), atlas)
+    start = find_starts(posed_template(pose, (2.0, 2.0, 2.0)), atlas)[0]
     points = roi_points(atlas)
     found = apply_affine(start.native_from_mni, points)
     assert np.linalg.norm(found - apply_affine(pose, points), axis=1).max() < 12.0
+
+
+def test_a_start_that_leads_nowhere_gives_way_to_the_next() -> None:
+    atlas, settings = load_atlas(), RegistrationSettings()
+    pose = rigid_about((0.0, -18.0, 8.0), np.radians((10.0, 0.0, 5.0)), (6.0, 0.0, -4.0))
+    image = posed_template(pose, (2.0, 2.0, 2.0))
+    right = find_starts(image, atlas)[0]
+    turn = rigid_about((0.0, -18.0, 8.0), np.radians((0.0, 0.0, 75.0)), (0.0, 0.0, 0.0))
+    wrong = replace(
+        right,
+        native_from_mni=right.native_from_mni @ turn,
+        native_from_sized=right.native_from_sized @ turn,
+    )
+    pair = pair_of(image, settings, atlas)
+    lost = best_pose((wrong,), pair, image, atlas)[1]
+    assert similarity(image, atlas, partial(apply_affine, lost)) < SURE_SIMILARITY
+    start, found = best_pose((wrong, right), pair, image, atlas)
+    assert start is right
+    points = roi_points(atlas)
+    assert np.linalg.norm(apply_affine(found, points) - apply_affine(pose, points), axis=1).max() < 2.0
+    assert best_pose((right, wrong), pair, image, atlas)[0] is right
 
 
 def test_scan_without_contrast_is_refused() -> None:
