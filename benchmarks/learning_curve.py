@@ -1,7 +1,7 @@
 """How many scans must a study count? Train on 25 to 200 simulated scans with a reader's counts, and test.
 
 Run ``python benchmarks/learning_curve.py --anatomies FOLDER --work FOLDER``, where the first folder holds the
-whole-head label maps of 14 people: 1 to 9, in order of name, are the study, 10 and 11 the test. Both are drawn on the
+whole-head label maps of 14 people: 1 to 9, in order of name, are the study, 12 to 14 the test. Both are drawn on the
 prepared grid (``epvs-cohort simulate --prepared --kind training``: the count goes with nothing but lesions).
 
 Each point is one ``epvs-cohort train`` on the counts of the simulated reader A, who misses faint lesions: of random
@@ -24,13 +24,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from simulated_data import TRAINING, VALIDATION, Wanted, people_of, simulated, simulation
+from simulated_data import HELD_OUT, TRAINING, Wanted, people_of, simulated, simulation
 
 import epvs_cohort
 from epvs_cohort.compare.agreement import count_figures, icc_agreement
@@ -160,10 +160,17 @@ def data_of(options: Options) -> tuple[Path, Test]:
     """Folder of the study's scans, and the test."""
     study, tests = options.work / "study", options.work / "test"
     people = people_of(options.anatomies, TRAINING, options.work / "people-study")
-    others = people_of(options.anatomies, VALIDATION, options.work / "people-test")
-    common = {"kind": "training", "prepared": True, "n_procs": options.n_procs}
-    simulated(study, Wanted(max(options.sizes), options.seed, people, **common))  # type: ignore[arg-type]
-    simulated(tests, Wanted(options.test, options.seed + 1, others, **common))  # type: ignore[arg-type]
+    others = people_of(options.anatomies, HELD_OUT, options.work / "people-test")
+    wanted = Wanted(
+        scans=max(options.sizes),
+        seed=options.seed,
+        people=people,
+        kind="training",
+        prepared=True,
+        n_procs=options.n_procs,
+    )
+    simulated(study, wanted)
+    simulated(tests, replace(wanted, scans=options.test, seed=options.seed + 1, people=others))
     truth = pd.read_csv(tests / "counts.csv").set_index("scan")["count"]
     reader = readings(tests).set_index("scan")["count"]
     keys = [str(key) for key in truth.index]
@@ -342,7 +349,7 @@ def drawing_of(results: list[dict[str, Any]]) -> str:
     series: list[Series] = []
     untrained = next(point for point in results if point["start"] == "untrained")["icc"]["value"]
     series.append(Series([(end, max(0.0, untrained)) for end in ends], "guide"))
-    styles = {
+    styles: dict[str, Literal["strong", "faint", "mark", "guide"]] = {
         "scratch": "mark",
         "init": "strong",
         "hydra-scratch": "faint",
@@ -353,10 +360,10 @@ def drawing_of(results: list[dict[str, Any]]) -> str:
         own = sorted((p for p in results if p["start"] == start), key=lambda point: int(point["scans"]))
         for point in own:
             bar = [(point["scans"], _shown(point["icc"][end])) for end in ("low", "high")]
-            series.append(Series(bar, style))  # type: ignore[arg-type]
+            series.append(Series(bar, style))
         places = [(point["scans"], _shown(point["icc"]["value"])) for point in own]
         labels = [f"{WORDS[start]}, {p['scans']} scans: ICC {p['icc']['value']:.3f}" for p in own]
-        series.append(Series(places, style, "both", labels))  # type: ignore[arg-type]
+        series.append(Series(places, style, "both", labels))
     words = Words(
         "learning-curve",
         "ICC(A,1) with the truth by the number of counted scans",
