@@ -34,8 +34,9 @@ NORM_BATCHES = 48
 #: Batches that the first counts are scaled on.
 UNIT_BATCHES = 4
 
-#: Start of the last batch norm's shift: only the 2 % of voxels beyond two sigma are active at first, so that
-#: the first counts are not those of the background.
+#: Start of the shift of the batch norm that comes last among the network's modules: with two levels that before the
+#: last layer, where it leaves 2 % of voxels active; with more, that of the level below, where it only thins out what is
+#: handed up. The shipped models began so; another place changes the result of every seed.
 LAST_SHIFT = -2.0
 
 #: Draws the batch of a stage's step; the same arguments give the same batch.
