@@ -12,7 +12,7 @@ from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.errors import RegistrationError
 from epvs_cohort.geometry import FloatArray, apply_affine, rotation_angle_deg
 from epvs_cohort.prepare.elastix import Setting, Volume, linear_ras, parameter_map, run_elastix
-from epvs_cohort.prepare.shrink import shrink
+from epvs_cohort.prepare.shrink import shrunk_atlas, shrunk_image
 from epvs_cohort.prepare.similarity import similarity
 from epvs_cohort.prepare.starts import PIVOT_MM, Start, find_starts
 from epvs_cohort.protocol import RegistrationSettings
@@ -178,14 +178,13 @@ def rigid_part(similarity_map: FloatArray) -> FloatArray:
 
 def shrunk_template(atlas: Atlas, resolution_mm: float) -> tuple[Volume, npt.NDArray[np.bool_]]:
     """Template and brain mask at ``resolution_mm`` (0: 1 mm)."""
-    template, affine = shrink(atlas.template, atlas.grid.affine, resolution_mm)
-    inside, _ = shrink(atlas.brain_mask.astype(np.float32), atlas.grid.affine, resolution_mm)
+    template, inside, affine = shrunk_atlas(atlas, resolution_mm)
     return Volume(template, affine), inside > 0.5
 
 
 def shrunk_scan(image: Image, resolution_mm: float) -> Volume:
     """Scan at ``resolution_mm`` (0: as it is), bright outliers cut so that the histogram's bins are well used."""
-    data, affine = shrink(image.data, image.affine, resolution_mm)
+    data, affine = shrunk_image(image, resolution_mm)
     positive = data[data > 0]
     high = np.percentile(positive if positive.size else data, 99.5)
     return Volume(np.minimum(data, np.float32(high)), affine)

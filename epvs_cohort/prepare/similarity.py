@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.geometry import FloatArray, apply_affine
-from epvs_cohort.prepare.shrink import shrink
+from epvs_cohort.prepare.shrink import shrunk_atlas, shrunk_image
 from epvs_cohort.records import Image
 
 #: Spacing in mm of the points compared, and bins of each image.
@@ -30,9 +30,8 @@ def similarity(image: Image, atlas: Atlas, native_from_mni: Callable[[FloatArray
     native_from_mni : callable
         MNI RAS mm to native RAS mm, (n, 3) to (n, 3).
     """
-    template, grid = shrink(atlas.template, atlas.grid.affine, POINTS_MM)
-    inside, _ = shrink(atlas.brain_mask.astype(np.float32), atlas.grid.affine, POINTS_MM)
-    scan, affine = shrink(image.data, image.affine, POINTS_MM)
+    template, inside, grid = shrunk_atlas(atlas, POINTS_MM)
+    scan, affine = shrunk_image(image, POINTS_MM)
     voxels = np.argwhere(inside > 0.5)
     native = native_from_mni(apply_affine(grid, voxels))
     index = apply_affine(np.linalg.inv(affine), native)

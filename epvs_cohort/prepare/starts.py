@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.geometry import FloatArray, apply_affine, rigid_about, spacing_of
-from epvs_cohort.prepare.shrink import shrink
+from epvs_cohort.prepare.shrink import shrunk_atlas, shrunk_image
 from epvs_cohort.records import Float32Array, Image
 
 #: Middle of the brain in MNI RAS mm: poses turn about it, so that turns and shifts are nearly independent.
@@ -147,7 +147,7 @@ def _best(poses: FloatArray, scores: FloatArray, count: int) -> tuple[FloatArray
 
 def _problem(image: Image, atlas: Atlas, look: _Look) -> tuple[_Problem, FloatArray]:
     points, bins = _template_points(atlas, look)
-    scan, affine = shrink(image.data, image.affine, look.spacing_mm)
+    scan, affine = shrunk_image(image, look.spacing_mm)
     scan = ndimage.gaussian_filter(scan, look.blur_mm / np.array(spacing_of(affine)))
     problem = _Problem(
         points - PIVOT_MM,
@@ -161,8 +161,7 @@ def _problem(image: Image, atlas: Atlas, look: _Look) -> tuple[_Problem, FloatAr
 
 def _template_points(atlas: Atlas, look: _Look) -> tuple[FloatArray, IntArray]:
     """MNI mm and bins of the template's points; the shell around the brain has the last bin."""
-    template, affine = shrink(atlas.template, atlas.grid.affine, look.spacing_mm)
-    inside, _ = shrink(atlas.brain_mask.astype(np.float32), atlas.grid.affine, look.spacing_mm)
+    template, inside, affine = shrunk_atlas(atlas, look.spacing_mm)
     spacing = float(spacing_of(affine)[0])
     pad = int(np.ceil(SHELL_MM[1] / spacing)) + 1
     brain = np.asarray(np.pad(inside, pad) > 0.5, dtype=np.bool_)

@@ -23,7 +23,7 @@ from epvs_cohort.prepare.elastix import (
     parameter_map,
     run_elastix,
 )
-from epvs_cohort.prepare.shrink import shrink
+from epvs_cohort.prepare.shrink import shrink, shrunk_atlas
 from epvs_cohort.records import MniMap
 
 logger = logging.getLogger(__name__)
@@ -172,8 +172,7 @@ def volume_ratios(warp: Warp, atlas: Atlas) -> FloatArray:
 
 
 def _template(atlas: Atlas, resolution_mm: float) -> tuple[Volume, npt.NDArray[np.bool_]]:
-    template, affine = shrink(atlas.template, atlas.grid.affine, resolution_mm)
-    inside, _ = shrink(atlas.brain_mask.astype(np.float32), atlas.grid.affine, resolution_mm)
+    template, inside, affine = shrunk_atlas(atlas, resolution_mm)
     return Volume(template, affine), inside > 0.5
 
 
