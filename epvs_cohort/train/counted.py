@@ -24,10 +24,11 @@ from epvs_cohort.train.checkpoint import (
     require_none,
     write_record,
 )
-from epvs_cohort.train.counted_export import Material, export_counted
+from epvs_cohort.train.counted_export import export_counted
 from epvs_cohort.train.distributed import Group, process_group
 from epvs_cohort.train.export import write_bundle
 from epvs_cohort.train.loop import RunSettings, new_network
+from epvs_cohort.train.material import Material
 from epvs_cohort.train.points import read_points
 from epvs_cohort.train.recipe import ScanRecipe
 from epvs_cohort.train.samples import Sample, Split, check_sides

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.errors import ConfigError, ModelError, PredictionError
+from epvs_cohort.errors import ModelError, PredictionError
 from epvs_cohort.geometry import FloatArray, apply_affine
 from epvs_cohort.model.bundle import Bundle, ModelCard, Requirements
 from epvs_cohort.model.network import GpUnet, fold_batch_norm
 from epvs_cohort.model.predict import Predictor
-from epvs_cohort.protocol import Protocol
-from epvs_cohort.records import Prediction, PreparedVolume
-from epvs_cohort.simulate.bids import SIMULATION_FILE, STATEMENT
+from epvs_cohort.records import Prediction
 from epvs_cohort.train.export import LIMITS, NO_HASH, Provenance, readme
 from epvs_cohort.train.figures import CountFigures, count_figures
 from epvs_cohort.train.loop import RunSettings, with_unit
-from epvs_cohort.train.recipe import ScanRecipe
-from epvs_cohort.train.samples import Sample, Split
+from epvs_cohort.train.material import Material, stored_volume
+from epvs_cohort.train.samples import Sample
 from epvs_cohort.train.scan_state import TrainedScans
 from epvs_cohort.train.validate import PointedVolume, ScoreTuning, tune_score
 
@@ -37,56 +31,6 @@ REAL_LIMITS = (
     "like theirs: for other scanners, sequences or age groups its figures do not hold. Check counts against readers on "
     "your own scans before using them in a study."
 )
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a network was trained with.
-
-    Attributes
-    ----------
-    split : Split
-    recipe : ScanRecipe
-    protocol : Protocol
-    init : Bundle or None
-        That it started from.
-    notes : tuple of str
-        Sentences about the scans.
-    """
-
-    split: Split
-    recipe: ScanRecipe
-    protocol: Protocol
-    init: Bundle | None
-    notes: tuple[str, ...]
-
-    @property
-    def began_simulated(self) -> bool:
-        """Whether the model that it started from had learned from simulated scans."""
-        return self.init is not None and "simulated" in self.init.card.trained_on
-
-    @cached_property
-    def simulated(self) -> bool:
-        """Whether the scans say so, in their notes or by the simulator's file beside them."""
-        return (
-            any("simulated" in note.lower() for note in self.notes)
-            or bool(self._descriptions)
-            or STATEMENT in _stored(self.split.training[0]).notes
-        )
-
-    @cached_property
-    def difficulty(self) -> tuple[str, ...]:
-        """Hashes of the simulator's settings that the scans were drawn with, where their data sets tell."""
-        found = {str(description.get("images_id", "")) for description in self._descriptions}
-        return tuple(sorted(found - {""}))
-
-    @cached_property
-    def _descriptions(self) -> tuple[Mapping[str, Any], ...]:
-        """What the simulator wrote beside the stores of the scans, or one level up."""
-        samples = (*self.split.training, *self.split.validation)
-        folders = {sample.folder.parent for sample in samples}
-        places = sorted({place for folder in folders for place in (folder, folder.parent)})
-        return tuple(_description(path) for place in places if (path := place / SIMULATION_FILE).is_file())
 
 
 @dataclass(frozen=True)
@@ -144,29 +88,13 @@ def export_counted(
     return card, network, readme(card, _provenance(card, trained, material, run, found))
 
 
-def _description(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path}: no JSON as the simulator writes it: {error}") from error
-    if not isinstance(found, dict):
-        raise ConfigError(
-            f"{path}: an object as the simulator writes it is legal, found {type(found).__name__}"
-        )
-    return found
-
-
-def _stored(sample: Sample) -> PreparedVolume:
-    return PreparedStore(sample.folder.parent).load(sample.key).volume
-
-
 def _judged(bundle: Bundle, material: Material, points: Mapping[str, FloatArray] | None) -> _Found:
     predictor = Predictor(bundle, "cpu", precision="float32")
     counts: list[float] = []
     pointed: list[PointedVolume] = []
     predictions: list[Prediction] = []
     for sample in material.split.validation:
-        volume = _stored(sample)
+        volume = stored_volume(sample)
         prediction = predictor.predict([volume])[0]
         if isinstance(prediction, PredictionError):
             raise ModelError(f"model {bundle.card.name!r} fails on a validation scan: {prediction.message}")
@@ -224,12 +152,16 @@ def _limits(material: Material) -> str:
     )
 
 
-def _people(samples: Sequence[Sample]) -> str:
-    return f"{len(samples)} counted scans of {len({sample.subject for sample in samples})} subjects"
+def _people(material: Material, samples: Sequence[Sample]) -> str:
+    words = f"{len(samples)} counted scans of {len({sample.subject for sample in samples})} subjects"
+    maps = material.maps(samples)
+    if maps is not None:
+        words += f", deformed from {maps} {'person' if maps == 1 else 'people'}'s label maps"
+    return words
 
 
 def _trained_on(material: Material) -> str:
-    words = ("simulated: " if material.simulated else "") + _people(material.split.training)
+    words = ("simulated: " if material.simulated else "") + _people(material, material.split.training)
     if material.init is not None:
         before = material.init.card
         words += f"; starting from the model {before.name} ({material.init.model_id}), trained on {before.trained_on}"
@@ -251,8 +183,8 @@ def _validated_on(material: Material) -> str:
     if material.difficulty:
         kind += f"difficulty {', '.join(material.difficulty)} (hash of the simulator's settings); "
     return (
-        f"{_people(material.split.validation)} that are not among those it learned from ({kind}their counts chose the "
-        "weights that were kept, so the figures are a little too good)"
+        f"{_people(material, material.split.validation)}; none is among those it learned from ({kind}their counts "
+        "chose the weights that were kept, so the figures are a little too good)"
     )
 
 
