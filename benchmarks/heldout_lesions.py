@@ -154,10 +154,14 @@ def measure_scan(job: Job) -> ScanLesions:
     if own.ac is not None and job.truth.ac is not None and own.ac.axis == job.truth.ac.axis:
         out.slices_off = own.ac.index - job.truth.ac.index
     prediction = _prediction(stored, job)
+    counted = {"roi": (own, prediction), "ac": (own, prediction), "ac_given": (given, prediction)}
+    if job.protocol.count_target == "ac_slice" and given.ac != own.ac and given.ac is not None:
+        # A network that counts within the slice gives another slice another count.
+        counted["ac_given"] = (given, _predicted(bundle, given))
     for place, method in names:
-        volume = given if place == "ac_given" else own
+        volume, its_prediction = counted[place]
         try:
-            centers = _found(volume, prediction, job, (place, method))
+            centers = _found(volume, its_prediction, job, (place, method))
         except RoiError as error:
             out.notes.append(f"{place} {method}: {error.message}")
             continue
@@ -214,10 +218,14 @@ def _prediction(stored: Stored, job: Job) -> Prediction:
     kept = PreparedStore(job.store).load_heat(job.key, bundle.model_id, stored.checksum)
     if kept is not None:
         return kept
-    (again,) = Predictor(bundle, threads=1).predict([stored.volume])
-    if isinstance(again, PredictionError):
-        raise again
-    return again
+    return _predicted(bundle, stored.volume)
+
+
+def _predicted(bundle: Bundle, volume: PreparedVolume) -> Prediction:
+    (found,) = Predictor(bundle, threads=1).predict([volume])
+    if isinstance(found, PredictionError):
+        raise found
+    return found
 
 
 @lru_cache(maxsize=2)

@@ -32,14 +32,14 @@ def aims_of(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "icc" in figures.get("rescan", {}):
         rows.append(("scan-rescan ICC(A,1)", figures["rescan"]["icc"]["value"], ">=", 0.97))
     method = figures["about"]["method"]
-    # The threshold is settled where the network counts, so that is where its lesions are to be judged.
-    place, least = ("roi", 0.80) if target == "roi" else ("ac", 0.85)
-    measure, where = (
-        figures["lesions"]["measures"][f"{place} {method}"],
-        f"{PLACES[place]}, {METHODS[method]}",
-    )
-    rows.append((f"sensitivity, {where}", measure["sensitivity"]["value"], ">=", least))
-    rows.append((f"false discovery rate, {where}", measure["false_discovery_rate"]["value"], "<=", 0.15))
+    # The threshold is settled where the network counts, so that is where its lesions are to be judged. The paper's
+    # readers marked a slice that was known; the slice that the program finds is the harder aim.
+    places, least = (("roi",), 0.80) if target == "roi" else (("ac", "ac_given"), 0.85)
+    for place in places:
+        measure = figures["lesions"]["measures"][f"{place} {method}"]
+        where = f"{PLACES[place]}, {METHODS[method]}"
+        rows.append((f"sensitivity, {where}", measure["sensitivity"]["value"], ">=", least))
+        rows.append((f"false discovery rate, {where}", measure["false_discovery_rate"]["value"], "<=", 0.15))
     if "change" in figures.get("ventricles", {}):
         found = figures["ventricles"]["change"]["value"]
         change = None if found is None else abs(found)
