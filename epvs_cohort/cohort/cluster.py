@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
+from distributed.comm.core import CommClosedError
 
 from epvs_cohort.cluster_settings import ClusterSettings
 from epvs_cohort.errors import UsageError
@@ -32,6 +33,26 @@ CONNECT_SECONDS = 60
 
 #: Scans of one prediction task: several fill a GPU; on a CPU they run one by one anyway, so few lose least.
 BATCH = {"cuda": 8, "cpu": 2}
+
+
+class QuietHeartbeat(WorkerPlugin):
+    """Keeps workers of our own cluster from printing a traceback when a heartbeat meets its end.
+
+    A heartbeat on its way while the scheduler closes is logged as an error with its traceback, in a run that went well
+    (dask/distributed issue 7192 and others). A worker that is really lost is told of by the scheduler and the engine.
+    """
+
+    name = "epvs-cohort-quiet-heartbeat"
+
+    def setup(self, worker: Worker) -> None:
+        """Add a filter to the log of the worker's process."""
+        del worker
+        logging.getLogger("distributed.worker").addFilter(_no_closed_heartbeat)
+
+
+def _no_closed_heartbeat(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, CommClosedError) and "heartbeat" in record.getMessage())
 
 
 @dataclass(frozen=True)
@@ -148,6 +169,7 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
     try:
         with cluster, Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False) as client:
             _log.info("dashboard: %s", client.dashboard_link)
+            client.register_plugin(QuietHeartbeat())
             yield Crew(
                 client, n_procs, gpus or n_procs, "GPU" if gpus else "infer", "cuda" if gpus else "cpu"
             )

@@ -1,0 +1,33 @@
+"""What the workers of our own cluster print."""
+
+from __future__ import annotations
+
+import logging
+
+from distributed.comm.core import CommClosedError
+
+from epvs_cohort.cohort.cluster import ClusterChoice, connect
+
+
+def _passes(worker_log: logging.Logger, error: BaseException, message: str) -> bool:
+    record = logging.LogRecord(
+        worker_log.name, logging.ERROR, "", 0, message, None, (type(error), error, None)
+    )
+    return bool(worker_log.filter(record))
+
+
+def test_a_heartbeat_that_meets_the_end_of_the_run_prints_no_traceback() -> None:
+    beat = "Failed to communicate with scheduler during heartbeat."
+    with connect(ClusterChoice(n_procs=1, device="cpu")) as crew:
+        crew.client.wait_for_workers(1, timeout=60)
+        told = crew.client.run(
+            lambda: [
+                _passes(logging.getLogger("distributed.worker"), error, message)
+                for error, message in (
+                    (CommClosedError("closed"), beat),
+                    (ValueError("broken"), beat),
+                    (CommClosedError("closed"), "Timed out"),
+                )
+            ]
+        )
+    assert list(told.values()) == [[False, True, True]]
