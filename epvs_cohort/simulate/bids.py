@@ -125,6 +125,9 @@ def write_tables(out: Path, truths: Sequence[ScanTruth], parameters: Mapping[str
     _write_table(out / "points.csv", POINT_COLUMNS, points, ",")
     truth_folder = out / "derivatives" / "truth"
     _write_json(out / "dataset_description.json", _description("raw"))
+    # What BIDS has no name for; its validator calls such files errors otherwise.
+    ignored = ("counts*.csv", "points.csv", SIMULATION_FILE, "prepared/", "figures/", "figures.html")
+    write_whole(out / ".bidsignore", ("\n".join(ignored) + "\n").encode())
     if truth_folder.exists():
         _write_json(truth_folder / "dataset_description.json", _description("derivative"))
     _write_json(out / SIMULATION_FILE, {"statement": STATEMENT, **parameters})
