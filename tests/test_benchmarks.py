@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -118,6 +119,29 @@ def test_intensities_alone_mark_as_many_as_there_are(load: object, tmp_path: Pat
     figures = module.measure_scan(job).figures
     assert _numbers(figures["roi", "a"]) == (2, 2, 2)
     assert _numbers(figures["roi", "e"]) == (2, 0, 0)
+
+
+def test_a_network_of_the_slice_counts_another_slice_again(
+    load: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = _module(load, "heldout_lesions")
+    volume, heat = _volume(), np.zeros(SHAPE, dtype=np.float32)
+    heat[4, 5, 8:10], heat[12, 5, 8:10] = 9.0, 8.0
+    job = _job(module, tmp_path, volume, heat, [], [[4, 5, 8], [12, 5, 8]], count=1.0)
+    own, aims = job.protocol, []  # type: ignore[attr-defined]
+
+    def counted_again(_bundle: object, given: PreparedVolume) -> Prediction:
+        aims.append(given.ac)
+        return Prediction(given.key, 2.0, heat[given.mask], "again")
+
+    monkeypatch.setattr(module, "_predicted", counted_again)
+    kept = module.measure_scan(job).figures
+    assert (_numbers(kept["ac_given", "e"]), aims) == ((2, 1, 1), [])
+    sliced = replace(job, protocol=own.model_copy(update={"count_target": "ac_slice"}))  # type: ignore[type-var]
+    figures = module.measure_scan(sliced).figures
+    assert aims == [AcSlice(2, 8)]
+    assert _numbers(figures["ac", "e"]) == (2, 1, 1)
+    assert _numbers(figures["ac_given", "e"]) == (2, 2, 2)
 
 
 def test_lesions_of_a_failed_scan_are_missed(load: object, tmp_path: Path) -> None:
