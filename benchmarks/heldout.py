@@ -37,6 +37,7 @@ from epvs_cohort.api import run_cohort
 from epvs_cohort.cohort.cluster import ClusterChoice
 from epvs_cohort.cohort.run import RunRequest
 from epvs_cohort.data.cohort_tables import Cohort
+from epvs_cohort.data.discover import DiscoverOptions
 from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.protocol import Protocol, load_protocol
 from epvs_cohort.records import AcSlice
@@ -62,6 +63,7 @@ class Options:
     protocol: Protocol
     n_procs: int
     rescan: bool
+    second_visits: int | None
     ventricles: bool
     out: Path
 
@@ -97,8 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.protocol.count_target == "roi":
         figures["readers"] = reader_measures(frame, pd.read_csv(folder / "counts_rater.csv"))
     if options.rescan:
-        again = counted(rescan_folder(folder), options, "second")
-        figures["rescan"] = rescan_measures(frame, counts_of(again.cohort))
+        again = counted(rescan_folder(folder), options, "second", options.second_visits)
+        asked = frame.sort_values("scan").head(options.second_visits or len(frame))
+        figures["rescan"] = rescan_measures(asked, counts_of(again.cohort))
     jobs = lesion_jobs(first, frame, options)
     figures["lesions"] = lesion_measures(jobs, list(frame["subject"]), options.n_procs, options.seed)
     if options.ventricles:
@@ -144,6 +147,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     add("--protocol", help="name or file; that of the target where not given")
     add("--n-procs", type=int, default=2)
     add("--no-rescan", action="store_true", help="no second visit")
+    add("--second-visits", type=int, help="count those of the first so many people; all where not given")
     add("--ventricles", action="store_true", help="also the same people without lesions")
     add("--out", type=Path, default=Path("figures.json"), help="the same name with .md holds the table")
     given = parser.parse_args(arguments)
@@ -162,13 +166,14 @@ def parse(arguments: Sequence[str] | None) -> Options:
         protocol=protocol,
         n_procs=given.n_procs,
         rescan=not given.no_rescan,
+        second_visits=given.second_visits,
         ventricles=given.ventricles,
         out=given.out,
     )
 
 
-def counted(folder: Path, options: Options, name: str) -> Counted:
-    """Count a data set as ``epvs-cohort run`` does, going on where an earlier start stopped."""
+def counted(folder: Path, options: Options, name: str, limit: int | None = None) -> Counted:
+    """Count a data set, or its first scans, as ``epvs-cohort run`` does, going on where an earlier start stopped."""
     model_id = load_bundle(options.protocol.model).model_id
     results = options.work / f"results-{options.protocol.protocol_id}-{model_id}"
     results.mkdir(exist_ok=True)
@@ -178,6 +183,7 @@ def counted(folder: Path, options: Options, name: str) -> Counted:
         out=results / f"{name}.parquet",
         protocol=options.protocol,
         store=store,
+        discover=DiscoverOptions(limit=limit),
         cluster=ClusterChoice(n_procs=options.n_procs),
     )
     log.info("counting %s", folder)

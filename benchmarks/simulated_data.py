@@ -13,6 +13,7 @@ from typing import Any
 from epvs_cohort.simulate.anatomy import anatomy_files
 from epvs_cohort.simulate.bids import SIMULATION_FILE
 from epvs_cohort.simulate.cohort import DEFAULT_VOXEL_MM, rescan_folder
+from epvs_cohort.simulate.settings import images_id
 
 log = logging.getLogger("simulated")
 
@@ -62,6 +63,11 @@ def simulated(out: Path, wanted: Wanted) -> None:
         found = (known["scans"], known["seed"], tuple(known["settings"]["voxel_mm"]))
         if found != (wanted.scans, wanted.seed, wanted.voxel_mm):
             raise SystemExit(f"{out}: holds scans, seed, voxel {found}; name another --work")
+        if known["images_id"] != images_id():
+            raise SystemExit(
+                f"{out}: drawn by another simulator, settings {known['images_id']}, now {images_id()}; "
+                "name another --work"
+            )
         log.info("%s: already simulated", out)
         return
     command = [sys.executable, "-m", "epvs_cohort", "simulate", str(out), "--kind", wanted.kind]

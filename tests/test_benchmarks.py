@@ -278,6 +278,8 @@ def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
         "2",
         "--voxel",
         "1.5,1.5,2",
+        "--second-visits",
+        "2",
     ]
     command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "figures.json"), "--seed", "5"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
