@@ -19,7 +19,7 @@ import pytest
 from epvs_cohort.data.store import PreparedStore, Provenance
 from epvs_cohort.geometry import FloatArray, Grid
 from epvs_cohort.model.bundle import load_bundle
-from epvs_cohort.protocol import Protocol
+from epvs_cohort.protocol import Protocol, load_protocol
 from epvs_cohort.records import AcSlice, Float32Array, MniMap, Prediction, PreparedVolume
 from epvs_cohort.train.recipe import ScanRecipe, load_recipe
 
@@ -221,6 +221,22 @@ def test_the_shuffled_study_has_the_same_counts_of_other_scans(load: object, tmp
     assert list(shuffled["scan"]) == list(true["scan"])
     assert sorted(shuffled["count"]) == sorted(true["count"])
     assert (shuffled["count"] != true["count"]).sum() >= 3
+
+
+def test_each_named_setting_changes_the_recipe_in_its_place_alone(load: object, tmp_path: Path) -> None:
+    module = _module(load, "training_settings")
+    options = module.parse(["--work", str(tmp_path)])
+    recipes = {name: load_recipe(str(module.recipe_file(name, options))) for name in module.ROWS}
+    base = recipes["base"].model_dump(exclude={"name"})
+    assert base == load_recipe("paper").model_dump(exclude={"name"})
+    for name, (_, changes) in module.ROWS.items():
+        changed = {
+            key for key, value in recipes[name].model_dump(exclude={"name"}).items() if value != base[key]
+        }
+        assert changed == set(changes), name
+    coarse = load_protocol(str(module.protocol_file(options))).grid
+    assert coarse.spacing_mm == pytest.approx((0.98, 0.98, 1.6))
+    assert all(size % 8 == 0 for size in coarse.shape)
 
 
 @pytest.mark.parametrize("name", ["paper", "fine-tune"])
