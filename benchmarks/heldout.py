@@ -255,7 +255,7 @@ def about(options: Options, first: Counted, people: Path | None) -> dict[str, An
         "scans": options.scans,
         "seed": options.seed,
         "voxel_mm": list(options.voxel),
-        "settings_id": drawn["settings_id"],
+        "images_id": drawn["images_id"],
         "model": bundle.card.name,
         "model_id": bundle.model_id,
         "count_target": options.protocol.count_target,

@@ -69,7 +69,8 @@ def _about(figures: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{about['scans']} simulated whole heads, seed {about['seed']}, voxels {about['voxel_mm']} mm, of "
-        f"{', '.join(about['people'])} ({held_out}). Simulator settings `{about['settings_id']}`, model "
+        f"{', '.join(about['people'])} ({held_out}). Difficulty `{about['images_id']}` (hash of all distributions that "
+        "images are drawn from), model "
         f"`{about['model_id']}`, protocol {about['protocol']} `{about['protocol_id']}` "
         f"(count target {about['count_target']}, method {about['method']}), epvs-cohort {about['program_version']}. "
         "No figure here is an accuracy on scans of people. Brackets: 95 % bootstrap intervals over people."

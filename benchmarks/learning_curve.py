@@ -302,7 +302,7 @@ def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
     """All that is known so far: figures, table and drawing."""
     drawn = simulation(study)
     record = {
-        "settings_id": drawn["settings_id"],
+        "images_id": drawn["images_id"],
         "seed": options.seed,
         "minutes": options.minutes,
         "device": options.device,
@@ -320,7 +320,7 @@ def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
 def table_of(record: dict[str, Any]) -> str:
     """Markdown table of the points."""
     lines = [
-        f"Simulated scans, settings `{record['settings_id']}`, seed {record['seed']}; at most {record['minutes']:g} "
+        f"Simulated scans, difficulty `{record['images_id']}`, seed {record['seed']}; at most {record['minutes']:g} "
         f"minutes of training for each point ({record['device']}, threads {record['threads']}); counts of the "
         f"simulated reader {READER}, a fifth of them for early stopping; {record['points'][0]['test_scans']} test "
         "volumes of other people. No figure here is an accuracy on scans of people.",

@@ -252,7 +252,7 @@ def table_of(record: Mapping[str, Any]) -> str:
     """Markdown table of the rows."""
     people = "two people not trained on" if record["held_out"] else "**the same person's map: NOT held out**"
     lines = [
-        f"{record['scans']} simulated volumes, settings `{record['images_id']}`, voxels {record['voxel_factor']} "
+        f"{record['scans']} simulated volumes, difficulty `{record['images_id']}`, voxels {record['voxel_factor']} "
         f"times the protocol's along each axis, seed {record['seed']}; at most {record['minutes']:g} minutes of "
         f"training for each row ({record['device']}, threads {record['threads']}), from random weights; validated on "
         f"volumes of {people}. No figure here is an accuracy on scans of people.",

@@ -303,7 +303,7 @@ def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert (figures["counts"]["scans"], figures["rescan"]["pairs"]) == (2, 2)
     assert figures["lesions"]["measures"]["roi f"]["scans"] == 2
-    assert figures["about"]["settings_id"] in first.stdout
+    assert figures["about"]["images_id"] in first.stdout
     assert "NOT held out" in first.stdout
     images = tmp_path / "work" / "scans" / "sub-0001" / "anat"
     drawn = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
