@@ -30,7 +30,7 @@ import pandas as pd
 from heldout_counts import count_measures, reader_measures, rescan_measures, ventricle_measures
 from heldout_lesions import Job, LesionTruth, lesion_measures
 from heldout_table import aims_of, markdown
-from simulated_data import HELD_OUT, Wanted, people_of, simulated, simulation
+from simulated_data import HELD_OUT, Wanted, is_held_out, people_of, simulated, simulation
 
 import epvs_cohort
 from epvs_cohort.api import run_cohort
@@ -149,7 +149,9 @@ def parse(arguments: Sequence[str] | None) -> Options:
     add("--no-rescan", action="store_true", help="no second visit")
     add("--second-visits", type=int, help="count those of the first so many people; all where not given")
     add("--ventricles", action="store_true", help="also the same people without lesions")
-    add("--out", type=Path, default=Path("figures.json"), help="the same name with .md holds the table")
+    add(
+        "--out", type=Path, help="heldout-TARGET.json where not given; the same name with .md holds the table"
+    )
     given = parser.parse_args(arguments)
     protocol = load_protocol(given.protocol or PROTOCOLS[given.target])
     if protocol.count_target != given.target:
@@ -168,7 +170,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         rescan=not given.no_rescan,
         second_visits=given.second_visits,
         ventricles=given.ventricles,
-        out=given.out,
+        out=given.out or Path(f"heldout-{given.target}.json"),
     )
 
 
@@ -250,12 +252,13 @@ def about(options: Options, first: Counted, people: Path | None) -> dict[str, An
     """What the figures are of."""
     bundle, drawn = load_bundle(options.protocol.model), simulation(first.folder)
     return {
-        "held_out": people is not None,
+        "held_out": is_held_out(drawn, people),
         "people": sorted(drawn["settings"]["anatomies"]),
         "scans": options.scans,
         "seed": options.seed,
         "voxel_mm": list(options.voxel),
         "images_id": drawn["images_id"],
+        "settings_id": drawn["settings_id"],
         "model": bundle.card.name,
         "model_id": bundle.model_id,
         "count_target": options.protocol.count_target,

@@ -20,9 +20,6 @@ import json
 import logging
 import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,18 +27,18 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from simulated_data import HELD_OUT, TRAINING, Wanted, people_of, simulated, simulation
+from simulated_data import HELD_OUT, TRAINING, Wanted, is_held_out, people_of, simulated, simulation
+from trainings import switches, train_once
 
 import epvs_cohort
 from epvs_cohort.compare.agreement import count_figures, icc_agreement
 from epvs_cohort.compare.bootstrap import bootstrap
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.errors import PredictionError
-from epvs_cohort.model.bundle import CARD_FILE, load_bundle
+from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.model.predict import Device, Predictor, best_device
 from epvs_cohort.protocol import named_file
 from epvs_cohort.report.charts import Axis, Series, Words, chart
-from epvs_cohort.train.checkpoint import CHECKPOINT_FILE
 
 log = logging.getLogger("learning_curve")
 
@@ -199,32 +196,22 @@ def points_of(options: Options) -> list[Point]:
 
 def trained(point: Point, study: Path, options: Options) -> Path:
     """Folder of the bundle of a point, trained unless it is there."""
-    out = options.work / "models" / point.name
-    if (out / CARD_FILE).exists():
-        log.info("%s: already trained", point.name)
-        return out
-    resume = (out / CHECKPOINT_FILE).exists()
-    if not resume and out.exists():
-        shutil.rmtree(out)
     start = "init" if point.start.endswith("init") else "scratch"
     recipe = RECIPES[start]
     if point.start.startswith("hydra"):
         recipe = str(recipe_of_sets(recipe, options))
-    command = [sys.executable, "-m", "epvs_cohort", "train", str(study)]
-    command += ["--counts", str(counts_table(point, study, options)), "--out", str(out), "--recipe", recipe]
-    command += ["--init", options.init] if start == "init" else []
-    command += [
-        "--max-minutes",
-        str(options.minutes),
-        "--seed",
-        str(options.seed),
-        "--device",
-        options.device,
-    ]
-    command += ["--threads", str(options.threads), *(["--resume"] if resume else [])]
-    log.info("epvs-cohort %s", " ".join(command[3:]))
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    return out
+    asked = switches(
+        [
+            ("--counts", counts_table(point, study, options)),
+            ("--recipe", recipe),
+            ("--init", options.init if start == "init" else None),
+            ("--max-minutes", options.minutes),
+            ("--seed", options.seed),
+            ("--device", options.device),
+            ("--threads", options.threads),
+        ]
+    )
+    return train_once(options.work / "models" / point.name, study, asked)
 
 
 def counts_table(point: Point, study: Path, options: Options) -> Path:
@@ -303,6 +290,9 @@ def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
     drawn = simulation(study)
     record = {
         "images_id": drawn["images_id"],
+        "held_out": is_held_out(
+            simulation(options.work / "test"), options.anatomies and options.work / "people-test"
+        ),
         "seed": options.seed,
         "minutes": options.minutes,
         "device": options.device,
@@ -319,11 +309,12 @@ def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
 
 def table_of(record: dict[str, Any]) -> str:
     """Markdown table of the points."""
+    others = "other people" if record["held_out"] else "**the same person's map: NOT held out**"
     lines = [
         f"Simulated scans, difficulty `{record['images_id']}`, seed {record['seed']}; at most {record['minutes']:g} "
         f"minutes of training for each point ({record['device']}, threads {record['threads']}); counts of the "
         f"simulated reader {READER}, a fifth of them for early stopping; {record['points'][0]['test_scans']} test "
-        "volumes of other people. No figure here is an accuracy on scans of people.",
+        f"volumes of {others}. No figure here is an accuracy on scans of people.",
         "",
         "| counted scans | start | ICC(A,1) with the truth | with the reader | ICC(C,1) | r | MAE | bias | steps |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -6,14 +6,18 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from epvs_cohort.cli.options import DEFAULT_PROTOCOL
+from epvs_cohort.protocol import load_protocol
 from epvs_cohort.simulate.anatomy import anatomy_files
 from epvs_cohort.simulate.bids import SIMULATION_FILE
-from epvs_cohort.simulate.cohort import DEFAULT_VOXEL_MM, rescan_folder
-from epvs_cohort.simulate.settings import images_id
+from epvs_cohort.simulate.cohort import DEFAULT_VOXEL_MM, SimulateOptions, parameters, rescan_folder
+from epvs_cohort.simulate.people import Kind
+from epvs_cohort.simulate.settings import file_hashes
 
 log = logging.getLogger("simulated")
 
@@ -28,7 +32,7 @@ class Wanted:
     scans: int
     seed: int
     people: Path | None
-    kind: str = "evaluation"
+    kind: Kind = "evaluation"
     voxel_mm: tuple[float, float, float] = DEFAULT_VOXEL_MM
     rescan: bool = False
     lesions: bool = True
@@ -48,10 +52,11 @@ def people_of(anatomies: Path | None, which: slice, folder: Path) -> Path | None
             f"{anatomies}: {len(files)} label maps found, those of {HELD_OUT.stop} people are needed"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    # Links of an earlier start may be to other people.
+    for old in folder.iterdir():
+        old.unlink()
     for path in files[which]:
-        link = folder / path.name
-        if not link.exists():
-            link.symlink_to(path.resolve())
+        (folder / path.name).symlink_to(path.resolve())
     return folder
 
 
@@ -59,15 +64,10 @@ def simulated(out: Path, wanted: Wanted) -> None:
     """Simulate a data set by ``epvs-cohort simulate``, unless it is there."""
     targets = [out, rescan_folder(out)] if wanted.rescan else [out]
     if all((target / SIMULATION_FILE).exists() for target in targets):
-        known = simulation(out)
-        found = (known["scans"], known["seed"], tuple(known["settings"]["voxel_mm"]))
-        if found != (wanted.scans, wanted.seed, wanted.voxel_mm):
-            raise SystemExit(f"{out}: holds scans, seed, voxel {found}; name another --work")
-        if known["images_id"] != images_id():
-            raise SystemExit(
-                f"{out}: drawn by another simulator, settings {known['images_id']}, now {images_id()}; "
-                "name another --work"
-            )
+        known, asked = simulation(out), parameters(_options(wanted))
+        if differing := [key for key in ("scans", "seed", "settings_id") if known[key] != asked[key]]:
+            found = ", ".join(f"{key} {known[key]} where {asked[key]} is asked for" for key in differing)
+            raise SystemExit(f"{out}: holds another data set ({found}); name another --work")
         log.info("%s: already simulated", out)
         return
     command = [sys.executable, "-m", "epvs_cohort", "simulate", str(out), "--kind", wanted.kind]
@@ -82,6 +82,26 @@ def simulated(out: Path, wanted: Wanted) -> None:
     log.info("epvs-cohort %s", " ".join(command[3:]))
     # Standard output is for the figures.
     subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def _options(wanted: Wanted) -> SimulateOptions:
+    """What the command makes of its options."""
+    return SimulateOptions(
+        scans=wanted.scans,
+        seed=wanted.seed,
+        kind=wanted.kind,
+        anatomies=wanted.people,
+        voxel_mm=DEFAULT_VOXEL_MM if wanted.prepared else wanted.voxel_mm,
+        with_lesions=wanted.lesions,
+        prepared=wanted.prepared,
+        protocol=load_protocol(wanted.protocol or DEFAULT_PROTOCOL),
+        rescan="same" if wanted.rescan else None,
+    )
+
+
+def is_held_out(drawn: Mapping[str, Any], people: Path | None) -> bool:
+    """Whether a data set was deformed from these people's maps and no others."""
+    return people is not None and drawn["settings"]["anatomies"] == file_hashes(anatomy_files(people))
 
 
 def simulation(folder: Path) -> dict[str, Any]:

@@ -18,9 +18,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +25,11 @@ from typing import Any
 
 import pandas as pd
 from simulated_data import TRAINING, VALIDATION, Wanted, people_of, simulated, simulation
+from trainings import switches, train_once
 
 import epvs_cohort
-from epvs_cohort.model.bundle import CARD_FILE, load_bundle
-from epvs_cohort.protocol import Protocol, load_protocol
+from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.protocol import CountTarget, Protocol, load_protocol
 from epvs_cohort.simulate.anatomy import anatomy_files
 from epvs_cohort.train.recipe import ScanRecipe, load_recipe
 
@@ -44,20 +42,29 @@ STRIDE = 8
 
 Changes = Mapping[str, Any]
 
-#: Name of a row, what it says, and what it changes in the recipe.
-ROWS: Mapping[str, tuple[str, Changes]] = {
-    "base": ("as the recipe: sum pooling, 8/16/32, batch norm, Adadelta, squared error", {}),
-    "mean": ("mean pooling", {"architecture": {"pooling": "mean"}}),
-    "max": ("max pooling (the paper's example)", {"architecture": {"pooling": "max"}}),
-    "crop": ("pooling over the whole crop", {"architecture": {"pool_within": "crop"}}),
-    "free": ("last layer free, with a bias (the paper's Eq. 2)", {"architecture": {"last_layer": "free"}}),
-    "narrow": ("widths 4/8/16", {"architecture": {"widths": [4, 8, 16]}}),
-    "wide": ("widths 16/32/64", {"architecture": {"widths": [16, 32, 64]}}),
-    "shallow": ("two levels, 8/16", {"architecture": {"widths": [8, 16]}}),
-    "deep": ("four levels, 8/16/32/64", {"architecture": {"widths": [8, 16, 32, 64]}}),
-    "one-conv": ("one convolution a level", {"architecture": {"convs_per_level": 1}}),
-    "no-norm": ("no batch norm", {"batch_norm": False}),
-    "adamw": (
+
+@dataclass(frozen=True)
+class Row:
+    """What a row says, what it changes in the recipe, and of what its counts are."""
+
+    words: str
+    changes: Changes
+    target: CountTarget = "roi"
+
+
+ROWS: Mapping[str, Row] = {
+    "base": Row("as the recipe: sum pooling, 8/16/32, batch norm, Adadelta, squared error", {}),
+    "mean": Row("mean pooling", {"architecture": {"pooling": "mean"}}),
+    "max": Row("max pooling (the paper's example)", {"architecture": {"pooling": "max"}}),
+    "crop": Row("pooling over the whole crop", {"architecture": {"pool_within": "crop"}}),
+    "free": Row("last layer free, with a bias (the paper's Eq. 2)", {"architecture": {"last_layer": "free"}}),
+    "narrow": Row("widths 4/8/16", {"architecture": {"widths": [4, 8, 16]}}),
+    "wide": Row("widths 16/32/64", {"architecture": {"widths": [16, 32, 64]}}),
+    "shallow": Row("two levels, 8/16", {"architecture": {"widths": [8, 16]}}),
+    "deep": Row("four levels, 8/16/32/64", {"architecture": {"widths": [8, 16, 32, 64]}}),
+    "one-conv": Row("one convolution a level", {"architecture": {"convs_per_level": 1}}),
+    "no-norm": Row("no batch norm", {"batch_norm": False}),
+    "adamw": Row(
         "AdamW, 1e-3 falling to 1e-5",
         {
             "optimizer": "adamw",
@@ -69,9 +76,11 @@ ROWS: Mapping[str, tuple[str, Changes]] = {
             "gradient_norm": 1.0,
         },
     ),
-    "poisson": ("Poisson loss", {"loss": "poisson"}),
-    "negative-binomial": ("negative binomial loss", {"loss": "negative_binomial"}),
-    "sets": ("sums over sets of 4 scans (Hydranet)", {"set_size": 4, "batch": 1}),
+    "poisson": Row("Poisson loss", {"loss": "poisson"}),
+    "negative-binomial": Row("negative binomial loss", {"loss": "negative_binomial"}),
+    "sets": Row("sums over sets of 4 scans (Hydranet)", {"set_size": 4, "batch": 1}),
+    "slice": Row("counts of the AC slice, pooled within it", {}, "ac_slice"),
+    "slice-roi": Row("counts of the AC slice, pooled in the mask", {"pool_in_slice": False}, "ac_slice"),
 }
 
 
@@ -190,7 +199,7 @@ def recipe_file(name: str, options: Options) -> Path:
     if not isinstance(base, ScanRecipe):
         raise SystemExit(f"recipe {BASE}: trains on {base.supervision}, counted scans are needed")
     settings = base.model_dump(mode="json", exclude_none=True)
-    for key, value in ROWS[name][1].items():
+    for key, value in ROWS[name].changes.items():
         settings[key] = {**settings[key], **value} if isinstance(value, dict) else value
     settings["name"] = f"{BASE}-{name}"
     path = options.work / f"recipe-{name}.toml"
@@ -207,27 +216,28 @@ def toml_of(settings: Mapping[str, Any]) -> str:
 
 def trained(name: str, scans: Path, protocol: Path, options: Options) -> Path:
     """Folder of the bundle of a row, trained unless it is there."""
-    out = options.work / f"models-{options.factor}" / name
-    if (out / CARD_FILE).exists():
-        log.info("%s: already trained", name)
-        return out
-    if out.exists():
-        shutil.rmtree(out)
-    command = [sys.executable, "-m", "epvs_cohort", "train", str(scans), "--out", str(out)]
-    command += ["--counts", str(scans / "counts.csv"), "--recipe", str(recipe_file(name, options))]
-    command += ["--protocol", str(protocol), "--validation", str(options.work / "validation.txt")]
-    command += ["--max-minutes", str(options.minutes), "--seed", str(options.seed)]
-    command += ["--device", options.device, "--threads", str(options.threads)]
-    log.info("epvs-cohort %s", " ".join(command[3:]))
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    return out
+    counts = "counts_ac_slice.csv" if ROWS[name].target == "ac_slice" else "counts.csv"
+    asked = switches(
+        [
+            ("--counts", scans / counts),
+            ("--count-target", ROWS[name].target),
+            ("--recipe", recipe_file(name, options)),
+            ("--protocol", protocol),
+            ("--validation", options.work / "validation.txt"),
+            ("--max-minutes", options.minutes),
+            ("--seed", options.seed),
+            ("--device", options.device),
+            ("--threads", options.threads),
+        ]
+    )
+    return train_once(options.work / f"models-{options.factor}" / name, scans, asked)
 
 
 def row_of(name: str, bundle: Path) -> dict[str, Any]:
     """Figures of a row, as its own card and record tell them."""
     card = load_bundle(str(bundle)).card
     record = json.loads((bundle / "recipe.json").read_text())
-    return {"row": name, "changed": ROWS[name][0], **card.validation, **record["done"]}
+    return {"row": name, "changed": ROWS[name].words, **card.validation, **record["done"]}
 
 
 def write(options: Options, scans: Path, results: list[dict[str, Any]]) -> None:

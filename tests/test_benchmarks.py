@@ -229,11 +229,11 @@ def test_each_named_setting_changes_the_recipe_in_its_place_alone(load: object, 
     recipes = {name: load_recipe(str(module.recipe_file(name, options))) for name in module.ROWS}
     base = recipes["base"].model_dump(exclude={"name"})
     assert base == load_recipe("paper").model_dump(exclude={"name"})
-    for name, (_, changes) in module.ROWS.items():
+    for name, row in module.ROWS.items():
         changed = {
             key for key, value in recipes[name].model_dump(exclude={"name"}).items() if value != base[key]
         }
-        assert changed == set(changes), name
+        assert changed == set(row.changes), name
     coarse = load_protocol(str(module.protocol_file(options))).grid
     assert coarse.spacing_mm == pytest.approx((0.98, 0.98, 1.6))
     assert all(size % 8 == 0 for size in coarse.shape)
