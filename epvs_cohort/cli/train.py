@@ -179,9 +179,14 @@ def train(
         of_windows={"--anatomies": anatomies},
     )  # fmt: skip
     with _stoppable(out):
+        from epvs_cohort.model.device import gpu_count
         from epvs_cohort.model.predict import best_device
         from epvs_cohort.train.loop import RunSettings
 
+        if device == "cuda" and gpu_count() == 0:
+            raise UsageError(
+                "--device cuda: no usable GPU was found on this machine", hint="use --device auto"
+            )
         run = RunSettings(
             out=out,
             seed=seed,

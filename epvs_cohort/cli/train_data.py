@@ -238,7 +238,7 @@ def _notes(split: Split, matched: Matched, unusable: int) -> list[str]:
         f"left out: {len(matched.unmatched)} counts without a scan, {len(matched.uncounted)} scans without a count, "
         f"{unusable} counted scans that cannot be used",
     ]
-    unknown = sum(sample.subject == sample.key for sample in (*split.training, *split.validation))
+    unknown = sum(not sample.known for sample in (*split.training, *split.validation))
     if unknown:
         notes.append(
             f"the person of {unknown} scans is not known, and each is taken for a person of its own: where one "

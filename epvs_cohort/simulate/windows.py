@@ -245,10 +245,11 @@ def draw_windows(
 ) -> WindowBatch:
     """Draw ``n`` windows, each from a scene of its own choice.
 
-    The number of lesions is drawn evenly: it depends on nothing that can be seen but lesions, neither contrast,
-    noise, size of the ventricles nor how much of the mask is in the window. With the overdispersed counts of
-    scans, a few crowded windows outweighed all others in the squared loss, and the size of the mask was all that
-    was learned.
+    The number of lesions asked for is drawn evenly: it depends on neither contrast, noise nor size of the ventricles.
+    With the overdispersed counts of scans, a few crowded windows outweighed all others in the squared loss, and the
+    size of the mask was all that was learned. Those that do not lie wholly inside are left out, so small windows hold
+    fewer than asked for, windows with little of the mask in them fewest, and long lesions seldom; the larger windows
+    of later stages hold nearly all.
     """
     drawn = [_draw_window(scenes[int(rng.integers(len(scenes)))], settings, rng) for _ in range(n)]
     intensities, masks, counts = zip(*drawn, strict=True)

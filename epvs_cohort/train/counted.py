@@ -13,7 +13,8 @@ import torch
 from epvs_cohort import __version__
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.errors import ConfigError, ModelError
+from epvs_cohort.errors import ConfigError, CountsError, ModelError
+from epvs_cohort.geometry import FloatArray
 from epvs_cohort.model.bundle import Bundle, Requirements, check_fits, load_bundle
 from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.protocol import Protocol, digest
@@ -31,7 +32,7 @@ from epvs_cohort.train.loop import RunSettings, new_network
 from epvs_cohort.train.material import Material
 from epvs_cohort.train.points import read_points
 from epvs_cohort.train.recipe import ScanRecipe
-from epvs_cohort.train.samples import Sample, Split, check_sides
+from epvs_cohort.train.samples import Sample, Split, check_sides, named
 from epvs_cohort.train.scan_loop import train_scans
 from epvs_cohort.train.scan_state import ScanTask, TrainedScans, TrainState, Watch
 from epvs_cohort.train.volumes import StoredVolumes
@@ -92,7 +93,7 @@ def train_counted(order: CountedOrder, watch: Watch = _unwatched) -> Bundle:
     ------
     ConfigError
         Too few scans, a bundle to start from that does not fit, a grid that the network cannot halve, an unreadable
-        table of points, nothing to resume from, or a loss that is not finite.
+        table of points or one that names no validation scan, nothing to resume from, or a loss that is not finite.
     UsageError
         The folder holds something, and it is not a run to resume.
     StoppedError
@@ -104,7 +105,7 @@ def train_counted(order: CountedOrder, watch: Watch = _unwatched) -> Bundle:
     keep_freed_memory()
     architecture = check_order(order)
     check_sides(order.split)
-    points = None if order.points is None else read_points(order.points, order.protocol.count_target)
+    points = None if order.points is None else _points_of(order, order.points)
     with process_group(order.run.device) as group:
         task = _task(order, architecture, group)
         check_folder(order.run.out)
@@ -121,6 +122,19 @@ def train_counted(order: CountedOrder, watch: Watch = _unwatched) -> Bundle:
                 write_bundle(order.run.out, export_counted(trained, material, order.run, points))
         group.wait()
     return load_bundle(str(order.run.out))
+
+
+def _points_of(order: CountedOrder, path: Path) -> Mapping[str, FloatArray]:
+    """Places of lesions; a table that tells of no validation scan would be noticed after hours of training."""
+    points = read_points(path, order.protocol.count_target)
+    keys = [sample.key for sample in order.split.validation]
+    if not any(key in points for key in keys):
+        raise CountsError(
+            f"{path}: names none of the {len(keys)} validation scans; they are {named(keys, 3)}, the table's are "
+            f"{named(sorted(points), 3)}",
+            hint="the column scan holds the key, as in the table of counts",
+        )
+    return points
 
 
 def _alone(run: RunSettings, group: Group) -> AbstractContextManager[None]:

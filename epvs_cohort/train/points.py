@@ -17,6 +17,9 @@ COLUMNS = ("x_mm", "y_mm", "z_mm")
 #: Columns of a simulated cohort: whether a lesion crosses the slice, and the middle of its cross-section.
 IN_SLICE, SLICE_COLUMNS = "in_ac_slice", ("ac_x_mm", "ac_y_mm", "ac_z_mm")
 
+#: As other programs write them; pandas makes 1.0 of a 1 beside an empty cell.
+YES, NO = frozenset({"1", "1.0", "true"}), frozenset({"0", "0.0", "false"})
+
 
 def read_points(path: Path, target: CountTarget) -> Mapping[str, FloatArray]:
     """Read places of lesions by scan.
@@ -36,7 +39,8 @@ def read_points(path: Path, target: CountTarget) -> Mapping[str, FloatArray]:
     Raises
     ------
     CountsError
-        The table cannot be read, lacks a column, or a coordinate is no number.
+        The table cannot be read, lacks a column, or holds a row without a scan, a lesion twice, a coordinate that is
+        no number, or an ``in_ac_slice`` that is neither 1 nor 0.
     """
     try:
         table = read_table(path)
@@ -51,13 +55,30 @@ def read_points(path: Path, target: CountTarget) -> Mapping[str, FloatArray]:
             hint="needed are scan, x_mm, y_mm and z_mm",
         )
     chosen = table.column(IN_SLICE) if in_slice else ("1",) * len(table.rows)
+    seen: dict[tuple[str, str], int] = {}
+    numbers = table.column("lesion") if "lesion" in table.columns else ("",) * len(table.rows)
     places: dict[str, list[tuple[float, ...]]] = {}
     columns = [table.column(name) for name in needed]
-    for (line, _), counts, scan, *cells in zip(table.rows, chosen, *columns, strict=True):
+    for (line, _), counts, number, scan, *cells in zip(table.rows, chosen, numbers, *columns, strict=True):
+        if not scan:
+            raise CountsError(f"{path}: line {line}: the scan has no name")
+        if number and (first := seen.setdefault((scan, number), line)) != line:
+            raise CountsError(
+                f"{path}: line {line}: lesion {number} of scan {scan!r} stands on line {first} already; each once is "
+                "legal"
+            )
         found = places.setdefault(scan, [])
-        if counts == "1":
+        if _is_yes(table, line, counts):
             found.append(tuple(_number(table, line, cell) for cell in cells))
     return {scan: np.array(found, dtype=np.float64).reshape(-1, 3) for scan, found in places.items()}
+
+
+def _is_yes(table: Table, line: int, cell: str) -> bool:
+    if cell.lower() not in YES | NO:
+        raise CountsError(
+            f"{table.path}: line {line}: {IN_SLICE} is {cell!r}; 1 or 0, true or false are legal"
+        )
+    return cell.lower() in YES
 
 
 def _number(table: Table, line: int, cell: str) -> float:

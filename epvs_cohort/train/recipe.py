@@ -24,7 +24,7 @@ class StageSettings(Settings):
     #: Windows in a step.
     batch: Annotated[int, Field(ge=1, le=1024)] = 16
     steps: Annotated[int, Field(ge=1)] = 2000
-    #: Counts are drawn evenly from 0 to this number.
+    #: Lesions asked for are drawn evenly from 0 to this number; those not wholly inside are left out.
     max_count: Annotated[int, Field(ge=1, le=1000)] = 6
     #: Lesions of less contrast are left out: the plain ones first.
     contrast_floor: Share = 0.0

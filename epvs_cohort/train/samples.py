@@ -31,11 +31,14 @@ class Candidate:
         The person; the key itself where the person is not known.
     folder : Path
         Its folder in the prepared store, whether it is there yet or not.
+    known : bool
+        Whether the person is.
     """
 
     key: str
     subject: str
     folder: Path
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Sample:
     count : float
         Mean of its readers' counts.
     readers : int
+    known : bool
+        Whether the person is.
     """
 
     key: str
@@ -58,6 +63,7 @@ class Sample:
     folder: Path
     count: float
     readers: int
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,13 +110,18 @@ def subject_of(key: str, subject: str | None = None) -> str:
 def scan_candidates(scans: Iterable[Scan], store: Path) -> tuple[Candidate, ...]:
     """Candidates of native scans that are, or will be, prepared in ``store``."""
     kept = PreparedStore(store)
-    return tuple(Candidate(s.key, subject_of(s.key, s.subject), kept.folder(s.key)) for s in scans)
+    return tuple(_candidate(kept, scan.key, scan.subject) for scan in scans)
 
 
 def stored_candidates(store: PreparedStore) -> tuple[Candidate, ...]:
     """Candidates of a prepared cohort; their persons are known from the keys alone."""
     keys = store.keys()
-    return tuple(Candidate(key, subject_of(key), store.folder(key)) for key in keys)
+    return tuple(_candidate(store, key, None) for key in keys)
+
+
+def _candidate(store: PreparedStore, key: str, subject: str | None) -> Candidate:
+    known = bool(subject or _SUBJECT.search(key))
+    return Candidate(key, subject_of(key, subject), store.folder(key), known)
 
 
 def match_counts(candidates: Sequence[Candidate], counts: CountTable) -> Matched:
@@ -123,7 +134,9 @@ def match_counts(candidates: Sequence[Candidate], counts: CountTable) -> Matched
     """
     known = {candidate.key: candidate for candidate in candidates}
     samples = tuple(
-        Sample(key, known[key].subject, known[key].folder, counted.count, counted.readers)
+        Sample(
+            key, known[key].subject, known[key].folder, counted.count, counted.readers, known=known[key].known
+        )
         for key, counted in sorted(counts.counts.items())
         if key in known
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from epvs_cohort.protocol import Protocol
 from epvs_cohort.simulate.anatomy import anatomy_files, bundled_anatomy, load_anatomy
 from epvs_cohort.simulate.prepared import draw_canvas
 from epvs_cohort.simulate.windows import LabelledVolume, Scene, draw_volume, scene_of
+from epvs_cohort.simulate.workers import in_order
 from epvs_cohort.train.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -86,22 +85,12 @@ def orders(
 
 def draw_scenes(wanted: Sequence[Order], n_procs: int) -> tuple[Scene, ...]:
     """Draw lesion-free scenes; the result depends on the orders alone, not on ``n_procs``."""
-    if n_procs <= 1:
-        groups = [scenes_of(order) for order in wanted]
-    else:
-        with _pool(n_procs) as pool:
-            groups = list(pool.map(scenes_of, wanted))
-    return tuple(scene for group in groups for scene in group)
+    return tuple(scene for group in in_order(scenes_of, wanted, max(1, n_procs)) for scene in group)
 
 
 def draw_volumes(wanted: Sequence[Order], n_procs: int) -> list[LabelledVolume]:
     """Draw whole volumes with lesions; see `draw_scenes`."""
-    if n_procs <= 1:
-        groups = [volumes_of(order) for order in wanted]
-    else:
-        with _pool(n_procs) as pool:
-            groups = list(pool.map(volumes_of, wanted))
-    return [volume for group in groups for volume in group]
+    return [volume for group in in_order(volumes_of, wanted, max(1, n_procs)) for volume in group]
 
 
 def scenes_of(order: Order) -> list[Scene]:
@@ -125,8 +114,3 @@ def volumes_of(order: Order) -> list[LabelledVolume]:
         key = f"{anatomy.name}-" + "-".join(str(part) for part in seed)
         volumes.append(draw_volume(scene, key, order.protocol, rng))
     return volumes
-
-
-def _pool(n_procs: int) -> ProcessPoolExecutor:
-    # A forked copy of a process that runs threads of torch may hang.
-    return ProcessPoolExecutor(n_procs, mp_context=multiprocessing.get_context("spawn"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from epvs_cohort.api import run_cohort
 from epvs_cohort.cli.app import main
@@ -329,6 +330,17 @@ window = [20, 16, 12]
 batch = 2
 steps = 2
 """
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("scans", [(), ("scans", "--counts", "counts.csv")])
+def test_a_gpu_that_is_not_there_is_refused_before_work(
+    tmp_path: Path, call: Call, scans: tuple[str, ...]
+) -> None:
+    code, _, err = call(*scans, "--out", tmp_path / "model", "--device", "cuda")
+    assert code == 2
+    assert "--device cuda: no usable GPU was found" in err
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.slow

@@ -284,6 +284,11 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(
         ("scan,x_mm,y_mm\na,1,2\n", "column z_mm is missing"),
         ("scan,x_mm,y_mm,z_mm\na,1,2,far\n", "line 2: 'far' is no coordinate"),
         ("scan,x_mm,y_mm,z_mm\na,1,2,inf\n", "line 2: 'inf' is no coordinate"),
+        ("scan,x_mm,y_mm,z_mm\n,1,2,3\n", "line 2: the scan has no name"),
+        (
+            "scan,lesion,x_mm,y_mm,z_mm\na,1,1,2,3\na,1,4,5,6\n",
+            "line 3: lesion 1 of scan 'a' stands on line 2",
+        ),
         ("", "the table is empty"),
     ],
 )
@@ -292,6 +297,28 @@ def test_illegal_points_are_named(tmp_path: Path, text: str, message: str) -> No
     path.write_text(text)
     with pytest.raises(CountsError, match=message):
         read_points(path, "roi")
+
+
+def test_points_of_no_validation_scan_are_refused_before_training(
+    order: CountedOrder, tmp_path: Path
+) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("scan,lesion,x_mm,y_mm,z_mm\nsomebody,1,0,0,0\n")
+    run = replace(order.run, out=tmp_path / "model")
+    with pytest.raises(CountsError, match="names none of the 10 validation scans; they are sub-"):
+        train_counted(replace(order, run=run, points=path))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("yes", ["1", "1.0", "True", "true"])
+def test_a_lesion_in_the_slice_may_be_said_as_other_programs_write_it(tmp_path: Path, yes: str) -> None:
+    path = tmp_path / "points.csv"
+    header = "scan,lesion,x_mm,y_mm,z_mm,in_ac_slice,ac_x_mm,ac_y_mm,ac_z_mm"
+    path.write_text(f"{header}\na,1,1,2,3,{yes},4,5,6\na,2,7,8,9,0,,,\n")
+    assert read_points(path, "ac_slice")["a"].tolist() == [[4.0, 5.0, 6.0]]
+    path.write_text(f"{header}\na,1,1,2,3,perhaps,4,5,6\n")
+    with pytest.raises(CountsError, match="line 2: in_ac_slice is 'perhaps'; 1 or 0"):
+        read_points(path, "ac_slice")
 
 
 def test_points_of_the_slice_are_its_cross_sections(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def test_the_person_comes_from_the_scan_else_from_the_key(tmp_path: Path) -> Non
     scans = (Scan("x1", Path("x1"), "sub-7"), Scan("x2", Path("x2"), "7"), Scan("sub-8_T2w", Path("b")))
     found = scan_candidates(scans, tmp_path)
     assert [each.subject for each in found] == ["7", "7", "8"]
+    # A manifest may name the person as the scan: known, unlike where nothing tells it.
+    (named, nameless) = scan_candidates((Scan("x3", Path("x3"), "x3"), Scan("x4", Path("x4"))), tmp_path)
+    assert (named.subject, named.known, nameless.subject, nameless.known) == ("x3", True, "x4", False)
     assert found[0].folder == tmp_path / folder_name("x1")
     assert subject_of("xsub-7") == "xsub-7"
 
