@@ -39,9 +39,10 @@ export TELL
 
 # Scans of the people whose label maps come last by name, beyond the ninth: they validate.
 define LAST_TWO
-import sys, pandas
+import pathlib, sys, pandas
+from epvs_cohort.simulate.anatomy import anatomy_files, load_anatomy
 people = pandas.read_table(sys.argv[1])
-held_out = sorted(people["anatomy"].unique())[9:]
+held_out = [load_anatomy(path).name for path in anatomy_files(pathlib.Path(sys.argv[2]))[9:]]
 print("\n".join(people.loc[people["anatomy"].isin(held_out), "participant_id"] + "_PDw"))
 endef
 export LAST_TWO
@@ -95,12 +96,12 @@ atlas: $(INSTALLED)
 # For example: make models ANATOMIES=FOLDER TRAIN_FLAGS="--n-procs 8"
 models: $(INSTALLED)
 	@test -d "$(ANATOMIES)" || { echo "make models: ANATOMIES=FOLDER of 11 or more label maps is needed"; exit 2; }
-	@mkdir -p $(MODELS)/people
-	@for map in $$(ls "$(ANATOMIES)" | grep -E '\.(nii|nii\.gz|mgz)$$' | sort | head -n 11); do \
+	@rm -rf $(MODELS)/people && mkdir -p $(MODELS)/people
+	@for map in $$(ls "$(ANATOMIES)" | grep -E '\.(nii|nii\.gz|mgz)$$' | LC_ALL=C sort | head -n 11); do \
 		ln -sf "$$(realpath "$(ANATOMIES)")/$$map" $(MODELS)/people/; done
 	$(BIN)/epvs-cohort simulate $(COHORT) --prepared --kind training --anatomies $(MODELS)/people \
 		--scans $(MODEL_SCANS) --seed $(MODEL_SEED) --n-procs $(DEMO_PROCS)
-	@$(BIN)/python -c "$$LAST_TWO" $(COHORT)/participants.tsv > $(MODELS)/validation.txt
+	@$(BIN)/python -c "$$LAST_TWO" $(COHORT)/participants.tsv $(MODELS)/people > $(MODELS)/validation.txt
 	$(BIN)/epvs-cohort train --recipe gp-unet-sim --anatomies $(MODELS)/people --out $(MODELS)/gp-unet-sim \
 		$(TRAIN_FLAGS)
 	$(BIN)/epvs-cohort train $(COHORT) --counts $(COHORT)/counts_ac_slice.csv --init $(MODELS)/gp-unet-sim \
