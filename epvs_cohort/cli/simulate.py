@@ -59,6 +59,13 @@ def simulate(
         str | None,
         typer.Option("--protocol", metavar="NAME|FILE", help="Grid, mask and trim of prepared volumes."),
     ] = None,
+    true_slice: Annotated[
+        bool,
+        typer.Option(
+            "--true-slice",
+            help="With --prepared: the slice of the commissure is the true one, as a manifest names it.",
+        ),
+    ] = False,
     rescan: Annotated[
         bool, typer.Option("--rescan", help="Also a second visit of each person, in OUT-rescan.")
     ] = False,
@@ -73,6 +80,8 @@ def simulate(
     """Simulate scans with known counts and places of perivascular spaces into OUT."""
     if protocol is not None and not prepared:
         raise UsageError("--protocol is of prepared volumes: legal with --prepared only")
+    if true_slice and not prepared:
+        raise UsageError("--true-slice is of prepared volumes: legal with --prepared only")
     if voxel is not None and prepared:
         raise UsageError("--voxel is of whole heads: with --prepared the protocol's grid.spacing_mm counts")
     if rescan_scanner is not None and not rescan:
@@ -87,6 +96,7 @@ def simulate(
         n_procs=n_procs,
         prepared=prepared,
         protocol=load_protocol(protocol or DEFAULT_PROTOCOL),
+        true_slice=true_slice,
         rescan=(rescan_scanner or RescanScanner.same).value if rescan else None,
     )
     console = Console(stderr=True, soft_wrap=True)

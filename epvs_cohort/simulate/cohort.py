@@ -97,6 +97,8 @@ class SimulateOptions:
         Prepared volumes in place of whole heads.
     protocol : Protocol
         Grid, mask and trim of prepared volumes.
+    true_slice : bool
+        Prepared volumes know the true slice of the commissure, as from a manifest.
     rescan : str or None
         Also write a second visit, on the ``same`` scanner or a ``new`` one.
     """
@@ -111,6 +113,7 @@ class SimulateOptions:
     prepared: bool = False
     protocol: Protocol = field(default_factory=Protocol)
     rescan: RescanScanner | None = None
+    true_slice: bool = False
 
 
 def simulate_cohort(
@@ -186,7 +189,9 @@ def parameters(options: SimulateOptions) -> dict[str, object]:
         "acquisition": asdict(Acquisition(voxel_mm=options.voxel_mm)),
         **people_settings(),
         "readers": asdict(ReaderModel()),
-        "prepared": preparation_settings(options.protocol) if options.prepared else None,
+        "prepared": preparation_settings(options.protocol, true_slice=options.true_slice)
+        if options.prepared
+        else None,
         "rescan": None if options.rescan is None else {"scanner": options.rescan, "days": RESCAN_DAYS},
         "program_version": __version__,
         **image_settings(),
@@ -265,7 +270,7 @@ def _one_scan(
         look = draw_view(_stream(options.seed, index, _SCAN), person, acquisition).look
     rng = _stream(options.seed, index, _SCAN if entry.visit == 1 else _RESCAN)
     if options.prepared:
-        how = Preparation(acquisition, options.protocol)
+        how = Preparation(acquisition, options.protocol, options.true_slice)
         return write_prepared(folder, entry, scan_prepared(rng, person, lesions, how, look), plan.origin)
     return write_scan(folder, entry, scan_person(rng, person, lesions, acquisition, look))
 

@@ -45,7 +45,7 @@ class PreparedScan:
     Attributes
     ----------
     volume : PreparedVolume
-        Without key and acquisition facts. Its ``ac`` is the slice that a preparation finds.
+        Without key and acquisition facts. Its ``ac`` is the slice that a preparation finds, or the true one; see `Preparation`.
     lesions : tuple of LesionSpec
     crossings_mm : tuple
         For each lesion the middle of its part within the true AC slice, shape (3,), or None.
@@ -60,10 +60,20 @@ class PreparedScan:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How prepared scans are drawn: the geometry of the scan that they stand for, and the study's settings."""
+    """How prepared scans are drawn: the geometry of the scan that they stand for, and the study's settings.
+
+    Attributes
+    ----------
+    acquisition : Acquisition
+    protocol : Protocol
+    true_slice : bool
+        The slice of the commissure is the true one, as a manifest's ``ac_slice`` names it, and not one that a
+        preparation finds.
+    """
 
     acquisition: Acquisition
     protocol: Protocol
+    true_slice: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ def check_protocol(protocol: Protocol) -> None:
         )
 
 
-def preparation_settings(protocol: Protocol) -> dict[str, object]:
+def preparation_settings(protocol: Protocol, *, true_slice: bool = False) -> dict[str, object]:
     """What prepared volumes depend on beyond people and scanners, for the record beside them."""
     return {
         "protocol": protocol.model_dump(mode="json", include={"roi", "grid", "trim"}),
@@ -107,7 +117,7 @@ def preparation_settings(protocol: Protocol) -> dict[str, object]:
         "residual_mm": RESIDUAL_MM,
         "roi_error": asdict(ROI_ERROR),
         "true_outline_share": TRUE_OUTLINE_SHARE,
-        "ac_error_mm": AC_ERROR_MM,
+        "ac_error_mm": 0.0 if true_slice else AC_ERROR_MM,
         "mni_node_mm": MNI_NODE_MM,
     }
 
@@ -153,7 +163,7 @@ def scan_prepared(
         rigid_from_native=rigid_from_person @ inverse_of(view.native_from_person),
         mni=_mni_map(person.anatomy, person.warp, Placed(grid, inverse_of(rigid_from_person))),
         native=view.grid,
-        ac=_found_slice(rng, ac, view.grid),
+        ac=ac if how.true_slice else _found_slice(rng, ac, view.grid),
         quality=(),
         notes=(STATEMENT,),
     )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from epvs_cohort.model.bundle import Bundle, bundled_models, check_fits, load_bundle
+from epvs_cohort.geometry import apply_affine, axial_axis
+from epvs_cohort.model.bundle import Bundle, bundled_models, bundles_dir, check_fits, load_bundle
 from epvs_cohort.model.predict import Predictor
 from epvs_cohort.protocol import Protocol, load_protocol, pipelines_dir
-from epvs_cohort.records import Prediction
+from epvs_cohort.records import AcSlice, Prediction
+from epvs_cohort.simulate.anatomy import bundled_anatomy
+from epvs_cohort.simulate.heads import Acquisition, draw_person, draw_person_lesions
+from epvs_cohort.simulate.prepared_cohort import Preparation, scan_prepared
 from epvs_cohort.simulate.windows import LabelledVolume
+from epvs_cohort.train.recipe import load_recipe
 from epvs_cohort.train.scenes import Order, volumes_of
 
 
@@ -49,6 +57,41 @@ def test_counts_are_near_the_truth(shipped: Bundle, drawn: list[LabelledVolume])
     for each, result in zip(drawn, Predictor(shipped).predict([d.volume for d in drawn]), strict=True):
         assert isinstance(result, Prediction)
         assert abs(result.count - each.count) < 3.0 + 0.25 * each.count
+
+
+def test_the_model_of_the_slice_counts_those_that_cross_it() -> None:
+    how = Preparation(Acquisition(), load_protocol("rotterdam-ac-slice"))
+    predictor = Predictor(load_bundle("gp-unet-sim-ac"))
+    true, counted = [], []
+    for number, n in enumerate((0, 12, 30)):
+        rng = np.random.default_rng((78, number))
+        person = draw_person(rng, bundled_anatomy(), 0.0)
+        scan = scan_prepared(rng, person, draw_person_lesions(rng, person, n), how)
+        # A prepared volume's slice errs as a preparation's does; the true one is wanted here.
+        middles = [middle for middle in scan.crossings_mm if middle is not None]
+        volume = scan.volume
+        if middles:
+            axis = axial_axis(volume.native.affine)
+            index = np.rint(
+                apply_affine(np.linalg.inv(volume.native.affine), np.array(middles)).mean(axis=0)[axis]
+            )
+            volume = replace(volume, ac=AcSlice(axis, int(index)))
+        result = predictor.predict([volume])[0]
+        assert isinstance(result, Prediction)
+        true.append(len(middles))
+        counted.append(result.count)
+    assert true[0] < true[1] < true[2]
+    assert counted == pytest.approx(true, abs=2.5)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_what_ships_was_trained_as_its_recipe_says(name: str) -> None:
+    record = json.loads((bundles_dir() / name / "recipe.json").read_text())
+    recipe = load_recipe(name).model_dump(mode="json")
+    # Voxels of the augmentation are those of the protocol.
+    for settings in (recipe, record["recipe"]):
+        settings.get("augment", {}).pop("voxel_mm", None)
+    assert record["recipe"] == recipe
 
 
 def test_a_predicted_count_is_within_a_twentieth_of_the_plain_forward_pass(
