@@ -100,7 +100,7 @@ models: $(INSTALLED)
 	@for map in $$(ls "$(ANATOMIES)" | grep -E '\.(nii|nii\.gz|mgz)$$' | LC_ALL=C sort | head -n 11); do \
 		ln -sf "$$(realpath "$(ANATOMIES)")/$$map" $(MODELS)/people/; done
 	$(BIN)/epvs-cohort simulate $(COHORT) --prepared --kind training --anatomies $(MODELS)/people \
-		--scans $(MODEL_SCANS) --seed $(MODEL_SEED) --n-procs $(DEMO_PROCS)
+		--true-slice --scans $(MODEL_SCANS) --seed $(MODEL_SEED) --n-procs $(DEMO_PROCS)
 	@$(BIN)/python -c "$$LAST_TWO" $(COHORT)/participants.tsv $(MODELS)/people > $(MODELS)/validation.txt
 	$(BIN)/epvs-cohort train --recipe gp-unet-sim --anatomies $(MODELS)/people --out $(MODELS)/gp-unet-sim \
 		$(TRAIN_FLAGS)

@@ -45,7 +45,8 @@ class PreparedScan:
     Attributes
     ----------
     volume : PreparedVolume
-        Without key and acquisition facts. Its ``ac`` is the slice that a preparation finds, or the true one; see `Preparation`.
+        Without key and acquisition facts. Its ``ac`` is the slice that a preparation finds, or the true one (see
+        `Preparation`).
     lesions : tuple of LesionSpec
     crossings_mm : tuple
         For each lesion the middle of its part within the true AC slice, shape (3,), or None.
