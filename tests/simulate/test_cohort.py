@@ -214,6 +214,7 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
+        (["--true-slice"], "--true-slice is of prepared volumes"),
         (["--prepared", "--voxel", "1,1,1"], "--voxel"),
         (["--protocol", "rotterdam-basal-ganglia"], "--protocol"),
         (["--rescan-scanner", "new"], "--rescan-scanner"),
