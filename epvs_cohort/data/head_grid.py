@@ -29,6 +29,9 @@ NORMALISATION: Final = "percentiles-1-98"
 #: Normalised intensities are cut here.
 CEILING: Final = 1.5
 
+#: Basal ganglia lie about so far from the middle that `head_center` finds, in RAS mm.
+ROI_FROM_CENTER_MM: Final = (0.0, 12.0, 5.0)
+
 #: Voxel edge in mm at which the head is looked for.
 _LOOK_MM: Final = 4.0
 #: A brain's middle lies this far below the top of the head, and a head with more below it than twice that shows neck.
@@ -115,16 +118,15 @@ def on_grid(image: Image, grid: Grid) -> tuple[Float32Array, BoolArray]:
         Intensities, float32, 0 where the scan does not reach; and where it does.
     """
     coarse, affine = shrink(image.data, image.affine, min(grid.spacing_mm))
-    # A grid voxel whose middle lies in the outer half of the first or last voxel of the scan is seen too.
-    padded = np.pad(coarse, 1, mode="edge")
     voxel_from_grid = np.linalg.inv(affine) @ grid.affine
     out = ndimage.affine_transform(
-        padded,
+        coarse,
         voxel_from_grid[:3, :3],
-        voxel_from_grid[:3, 3] + 1.0,
+        voxel_from_grid[:3, 3],
         output_shape=grid.shape,
         output=np.float32,
         order=1,
+        # The outer half of the first and of the last voxel of the scan is seen too.
         mode="nearest",
     )
     seen = _within(voxel_from_grid, grid.shape, coarse.shape)

@@ -9,6 +9,7 @@ import numpy as np
 
 from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.data.blocks import Shrunk, shrink
+from epvs_cohort.geometry import FloatArray
 from epvs_cohort.records import Float32Array, Image
 
 #: What was made of each living scan or atlas, by its ``id``: spacing in mm and which array of it.

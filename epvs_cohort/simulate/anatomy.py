@@ -214,7 +214,7 @@ def anatomy_files(folder: Path) -> list[Path]:
     # Tables name the label map of each head by its stem, and cohorts are split by that.
     seen: dict[str, Path] = {}
     for path in paths:
-        if (other := seen.setdefault(_stem(path), path)) != path:
+        if (other := seen.setdefault(stem(path), path)) != path:
             raise ConfigError(f"{folder}: {other.name} and {path.name} are two label maps of one name")
     return paths
 
@@ -255,10 +255,11 @@ def load_anatomy(path: Path) -> Anatomy:
         raise ConfigError(
             f"{path}: FreeSurfer labels {missing} are missing; all of {LANDMARK_LABELS} are needed"
         )
-    return _trimmed(_stem(path), rounded, np.asarray(image.affine, dtype=np.float64))
+    return _trimmed(stem(path), rounded, np.asarray(image.affine, dtype=np.float64))
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Name of a label map without its ending."""
     return next(path.name.removesuffix(end) for end in (*SUFFIXES, "") if path.name.endswith(end))
 
 
