@@ -38,8 +38,8 @@ _LOOK_MM: Final = 4.0
 TOP_TO_MIDDLE_MM: Final = 85.0
 #: Front and back are those of what lies at most this far below the top: shoulders and neck are no head.
 _HEAD_MM: Final = 150.0
-#: Percentiles of the head's voxels taken for its ends, so that specks of noise are none.
-_ENDS: Final = (1.0, 99.0)
+#: A slab belongs to the head where it holds this part of what the fullest one holds; specks of noise are none.
+_SLAB_SHARE: Final = 0.05
 #: Classes of the histogram that the threshold between air and head is found on.
 _BINS: Final = 128
 
@@ -73,12 +73,18 @@ def head_center(image: Image) -> FloatArray:
     # Half of the way: dark tissue is more than air, and the threshold parts dark from bright tissue in some scans.
     found = np.argwhere(coarse > low + 0.5 * (between - low))
     points = apply_affine(affine, found if len(found) else np.argwhere(np.isfinite(coarse)))
-    bottom, top = (float(v) for v in np.percentile(points[:, 2], _ENDS))
+    bottom, top = _ends(points[:, 2])
     head = points[points[:, 2] >= top - _HEAD_MM]
-    ends = np.percentile(head, _ENDS, axis=0)
-    center = np.asarray(ends.mean(axis=0), dtype=np.float64)
-    center[2] = max(top - TOP_TO_MIDDLE_MM, (top + bottom) / 2.0)
-    return center
+    left_right, back_front = (sum(_ends(head[:, axis])) / 2.0 for axis in range(2))
+    return np.array([left_right, back_front, max(top - TOP_TO_MIDDLE_MM, (top + bottom) / 2.0)])
+
+
+def _ends(places_mm: FloatArray) -> tuple[float, float]:
+    """Where what lies at some places along an axis begins and ends."""
+    low = float(places_mm.min()) - _LOOK_MM / 2.0
+    counts = np.bincount(((places_mm - low) / _LOOK_MM).astype(np.intp))
+    full = np.flatnonzero(counts > _SLAB_SHARE * counts.max())
+    return low + float(full[0]) * _LOOK_MM, low + float(full[-1] + 1) * _LOOK_MM
 
 
 def otsu(values: npt.NDArray[np.floating]) -> float:

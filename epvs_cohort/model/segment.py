@@ -26,8 +26,8 @@ BoolArray = npt.NDArray[np.bool_]
 #: Basal ganglia farther than this from where they mostly lie, on any axis, are near the edge of what was trained on:
 #: the grid is laid anew.
 FARTHEST_MM: Final = np.array([14.0, 24.0, 26.0])
-#: Fewer voxels of the basal ganglia, or else of the brain, say nothing of where it is.
-FEWEST_ROI, FEWEST_BRAIN = 250, 5000
+#: Less of the basal ganglia, or else of the brain, in mL, says nothing of where it is.
+LEAST_ROI_ML, LEAST_BRAIN_ML = 2.0, 40.0
 
 
 class Segmenter:
@@ -119,12 +119,12 @@ class Segmenter:
 
 def _better_center(labels: LabelArray, grid: Grid) -> FloatArray | None:
     """Where the grid should rather lie, native RAS mm; None where it lies well or nothing tells."""
-    found, offset = np.isin(labels, BASAL_GANGLIA), np.asarray(ROI_FROM_CENTER_MM)
-    if int(found.sum()) < FEWEST_ROI:
-        found, offset = labels != HeadClass.NOT_BRAIN, np.zeros(3)
-    voxels = np.argwhere(found)
-    if len(voxels) < (FEWEST_ROI if offset.any() else FEWEST_BRAIN):
-        return None
+    voxel_ml = float(np.prod(grid.spacing_mm)) / 1000.0
+    voxels, offset = np.argwhere(np.isin(labels, BASAL_GANGLIA)), np.asarray(ROI_FROM_CENTER_MM)
+    if len(voxels) * voxel_ml < LEAST_ROI_ML:
+        voxels, offset = np.argwhere(labels != HeadClass.NOT_BRAIN), np.zeros(3)
+        if len(voxels) * voxel_ml < LEAST_BRAIN_ML:
+            return None
     wanted = apply_affine(grid.affine, voxels.mean(axis=0)) - offset
     return wanted if bool((np.abs(wanted - grid.center_mm) > FARTHEST_MM).any()) else None
 

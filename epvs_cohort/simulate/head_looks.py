@@ -138,7 +138,7 @@ def add_pathology(
 
 def _white_lesions(rng: np.random.Generator, classes: LabelArray) -> BoolArray:
     """Blobs of white matter, most of them around the lateral ventricles."""
-    white = classes == HeadClass.WHITE_MATTER
+    white: BoolArray = classes == HeadClass.WHITE_MATTER
     half = classes[::2, ::2, ::2]
     ventricles = (half == HeadClass.LATERAL_VENTRICLES).astype(np.float32)
     field = ndimage.gaussian_filter(rng.standard_normal(half.shape, dtype=np.float32), 1.0, truncate=3.0)
@@ -148,7 +148,8 @@ def _white_lesions(rng: np.random.Generator, classes: LabelArray) -> BoolArray:
     if not white.any():
         return white
     threshold = np.quantile(fine[white][::7], 1.0 - rng.uniform(*_LESION_SHARE))
-    return np.asarray(white & (fine > threshold), dtype=np.bool_)
+    lesions: BoolArray = white & (fine > threshold)
+    return lesions
 
 
 def _add_mass(rng: np.random.Generator, image: Float32Array, classes: LabelArray) -> None:
@@ -223,11 +224,11 @@ class _Axis:
 
     @property
     def n(self) -> int:
-        return self.slices_from_grid.shape[1]
+        return int(self.slices_from_grid.shape[1])
 
     @property
     def slices(self) -> int:
-        return self.slices_from_grid.shape[0]
+        return int(self.slices_from_grid.shape[0])
 
     @classmethod
     def of(cls, n: int, thickness: float, sigma: float, offset: float) -> _Axis:
@@ -243,11 +244,10 @@ class _Axis:
             Between 0 and 1: the first slice begins half of this part of the thickness before the grid.
         """
         voxels = np.arange(n, dtype=np.float64)
-        if thickness <= 1.0:
-            centers = voxels
-        else:
+        centers: FloatArray = voxels.copy()
+        if thickness > 1.0:
             count = max(2, int(np.ceil(n / thickness)))
-            centers = (np.arange(count) + 0.5 - offset / 2.0) * thickness - 0.5
+            centers = np.asarray((np.arange(count) + 0.5 - offset / 2.0) * thickness - 0.5)
         half = max(thickness, 1.0) / 2.0
         edges = np.minimum(centers[:, None] + half, voxels + 0.5) - np.maximum(
             centers[:, None] - half, voxels - 0.5

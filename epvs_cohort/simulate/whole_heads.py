@@ -57,7 +57,7 @@ _CAPSULE_MARGIN: Final = 12
 #: Faces are cut off in front of a plane through this point of person space (MNI-oriented RAS mm), tilted by so many
 #: degrees from upright; as defacing does, it leaves a margin of 6 mm around the brain.
 _FACE_MM: Final = (0.0, 62.0, -38.0)
-_FACE_DEG: Final = (20.0, 60.0)
+_FACE_DEG: Final = (5.0, 40.0)
 _FACE_MARGIN_VOXELS: Final = 3
 
 
@@ -226,7 +226,7 @@ def _kept(rng: np.random.Generator, classes: LabelArray, placed: Placed, look: L
     """What stripping and defacing leave of a head."""
     chance = rng.random()
     if chance < look.stripped_share:
-        brain = classes != HeadClass.NOT_BRAIN
+        brain: BoolArray = classes != HeadClass.NOT_BRAIN
         if rng.random() < 0.5:
             brain &= classes != HeadClass.CSF
         steps = int(rng.integers(0, 3))
@@ -236,10 +236,8 @@ def _kept(rng: np.random.Generator, classes: LabelArray, placed: Placed, look: L
     tilt = np.radians(rng.uniform(*_FACE_DEG))
     normal = np.array([0.0, np.cos(tilt), -np.sin(tilt)])
     face = _beyond(placed, normal, np.asarray(_FACE_MM) + rng.normal(0.0, 4.0, 3))
-    brain = np.asarray(
-        ndimage.binary_dilation(classes != HeadClass.NOT_BRAIN, iterations=_FACE_MARGIN_VOXELS)
-    )
-    return ~face | brain
+    near = ndimage.binary_dilation(classes != HeadClass.NOT_BRAIN, iterations=_FACE_MARGIN_VOXELS)
+    return np.asarray(near | ~face, dtype=np.bool_)
 
 
 def _beyond(placed: Placed, normal: FloatArray, point_mm: FloatArray) -> BoolArray:

@@ -193,7 +193,8 @@ class _Trainer:
 
     def _shown(self) -> RoiUnet:
         """What is judged and exported."""
-        averaged: RoiUnet = self._average.module
+        averaged = self._average.module
+        assert isinstance(averaged, RoiUnet)
         return averaged if self._recipe.average_decay else self._network
 
     def _log_line(self, done: float) -> None:
