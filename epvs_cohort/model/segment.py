@@ -100,7 +100,7 @@ class Segmenter:
         scores = scores.float().contiguous()
         if not bool(torch.isfinite(scores).all()):
             raise PredictionError("the network that outlines heads gave values that are not finite")
-        labels = scores.argmax(dim=0).to(torch.uint8)
+        labels = _most_probable(scores)
         probabilities = torch.softmax(scores, dim=0)
         return probabilities.cpu().numpy(), labels.cpu().numpy()
 
@@ -115,6 +115,18 @@ class Segmenter:
         if not self._half:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+
+def _most_probable(scores: Tensor) -> Tensor:
+    """First class of the highest score: (C, I, J, K) to (I, J, K), uint8.
+
+    The same as ``argmax(dim=0)``, which takes 0.15 s of a CPU core for a head.
+    """
+    best, labels = scores[0].clone(), torch.zeros_like(scores[0], dtype=torch.uint8)
+    for number in range(1, scores.shape[0]):
+        labels.masked_fill_(scores[number] > best, number)
+        torch.maximum(best, scores[number], out=best)
+    return labels
 
 
 def _better_center(labels: LabelArray, grid: Grid) -> FloatArray | None:

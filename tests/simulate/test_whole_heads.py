@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epvs_cohort.data.head_grid import CEILING, HeadGrid
+from epvs_cohort.data.head_grid import CEILING, ROI_FROM_CENTER_MM, HeadGrid
 from epvs_cohort.geometry import FloatArray
 from epvs_cohort.head_classes import BASAL_GANGLIA, HeadClass
 from epvs_cohort.records import LabelArray
@@ -75,7 +75,7 @@ def test_a_head_shows_every_class_where_it_belongs(plain: HeadSample) -> None:
         assert middle(classes, HeadClass(left))[0] < middle(classes, HeadClass(left + 1))[0]
     assert middle(classes, HeadClass.LEFT_CAUDATE)[1] > middle(classes, HeadClass.LEFT_THALAMUS)[1]
     deep = np.argwhere(np.isin(classes, BASAL_GANGLIA)).mean(axis=0)
-    wanted = (np.array(GRID.shape) - 1) / 2 + np.array([0.0, 12.0, 5.0]) / 4.0
+    wanted = (np.array(GRID.shape) - 1) / 2 + np.asarray(ROI_FROM_CENTER_MM) / GRID.spacing_mm
     assert deep == pytest.approx(wanted, abs=2.5)
 
 
