@@ -33,6 +33,9 @@ LEAST_ROI_ML, LEAST_BRAIN_ML = 2.0, 40.0
 class Segmenter:
     """A network on a device, ready for scans.
 
+    With the default widths a scan takes 1.2 s of one core in float32, of which the network 0.7 s; 0.9 s and 0.5 s where
+    the process keeps freed memory. On a CPU without AMX tiles bfloat16 is slower.
+
     Parameters
     ----------
     bundle : RoiBundle
