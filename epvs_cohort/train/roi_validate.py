@@ -14,10 +14,11 @@ from epvs_cohort.simulate.whole_heads import HeadSample
 from epvs_cohort.train.roi_loss import dice_by_class
 from epvs_cohort.train.roi_samples import batch_of
 
-#: Voxels that a class must have in a head for its Dice to count there: less is a sliver at the edge of the view.
-FEWEST_VOXELS = 50
-#: The merged basal ganglia count where at least so many voxels of them are in view (4 mL at 2 mm).
-FEWEST_MERGED = 500
+#: Volume in mL that a class must have in a head for its Dice to count there: less is a sliver at the edge of the view.
+#: An accumbens measures 0.4 to 0.9 mL.
+LEAST_ML = 0.25
+#: The merged basal ganglia count where at least so much of them is in view; whole ones measure 18 to 30 mL.
+LEAST_MERGED_ML = 4.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class HeadScores:
     Attributes
     ----------
     dice : ndarray, shape (17,), float64
-        Of each class; NaN where it has fewer than ``FEWEST_VOXELS`` voxels.
+        Of each class; NaN where there is less of it than ``LEAST_ML``.
     merged : float or None
         Dice of the basal ganglia as one; None where too little of them is in view.
     volume_ratio : float or None
@@ -40,7 +41,7 @@ class HeadScores:
 
 
 @torch.no_grad()
-def score_head(network: RoiUnet, head: HeadSample) -> HeadScores:
+def score_head(network: RoiUnet, head: HeadSample, voxel_ml: float) -> HeadScores:
     """Segment one head on the network's device and compare."""
     batch = batch_of([head])
     device = next(network.parameters()).device
@@ -48,18 +49,25 @@ def score_head(network: RoiUnet, head: HeadSample) -> HeadScores:
     found = network(volumes)[0].argmax(dim=0).cpu()
     true = batch.classes[0].long()
     dice, size = dice_by_class(found, true, len(CLASS_NAMES))
-    dice[size < FEWEST_VOXELS] = float("nan")
+    dice[size * voxel_ml < LEAST_ML] = float("nan")
     first, last = BASAL_GANGLIA[0], BASAL_GANGLIA[-1]
     ours, theirs = (found >= first) & (found <= last), (true >= first) & (true <= last)
     n_true = int(theirs.sum())
-    if n_true < FEWEST_MERGED:
+    if n_true * voxel_ml < LEAST_MERGED_ML:
         return HeadScores(dice.numpy(), None, None)
     merged, _ = dice_by_class(ours.long(), theirs.long(), 2)
     return HeadScores(dice.numpy(), float(merged[1]), int(ours.sum()) / n_true)
 
 
-def validate(network: RoiUnet, heads: Sequence[HeadSample]) -> dict[str, float]:
+def validate(network: RoiUnet, heads: Sequence[HeadSample], spacing_mm: float) -> dict[str, float]:
     """Figures over some heads, by name; those that no head can tell are left out.
+
+    Parameters
+    ----------
+    network : RoiUnet
+    heads : sequence of HeadSample
+    spacing_mm : float
+        Of their grid.
 
     Returns
     -------
@@ -67,7 +75,7 @@ def validate(network: RoiUnet, heads: Sequence[HeadSample]) -> dict[str, float]:
         ``heads``; ``dice <class>``, the mean over the heads that show the class; ``dice basal ganglia`` and ``lowest
         dice basal ganglia`` of the merged structures; ``volume error basal ganglia``, the mean of |found / true - 1|.
     """
-    scores = [score_head(network, head) for head in heads]
+    scores = [score_head(network, head, spacing_mm**3 / 1000.0) for head in heads]
     figures = {"heads": float(len(heads))}
     merged = [score.merged for score in scores if score.merged is not None]
     ratios = [score.volume_ratio for score in scores if score.volume_ratio is not None]

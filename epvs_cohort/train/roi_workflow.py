@@ -124,11 +124,12 @@ def _train(
     shown = Heads(people.validation, (run.seed, VALIDATION), recipe.grid, recipe.draw)
     validation = draw_heads(shown, range(recipe.validation_heads), settings.n_procs)
     sources = head_sources(recipe, people.training, settings)
-    network, progress = train_roi_network(recipe, sources, run, _judge_of(validation[:JUDGED_HEADS], run))
+    judge = _judge_of(recipe, validation[:JUDGED_HEADS], run)
+    network, progress = train_roi_network(recipe, sources, run, judge)
     done = {"steps": progress.step, "minutes": round(progress.seconds / 60.0, 2)}
     write_record(run.out, {**record, "done": done})
     folded = fold_roi_network(network)
-    figures = validate(folded.to(run.device), validation)
+    figures = validate(folded.to(run.device), validation, recipe.grid.spacing_mm)
     _log.info("%s", figures)
     card = _card(recipe, people, run, figures)
     # The card of an earlier export goes first, so that it names no other weights.
@@ -153,9 +154,9 @@ def head_sources(recipe: RoiRecipe, people: tuple[Path, ...], settings: RoiSetti
     return Sources(of_training, of_norm)
 
 
-def _judge_of(heads: list[HeadSample], run: RunSettings) -> Judge:
+def _judge_of(recipe: RoiRecipe, heads: list[HeadSample], run: RunSettings) -> Judge:
     def judge(network: RoiUnet) -> str:
-        figures = validate(fold_roi_network(network).to(run.device), heads)
+        figures = validate(fold_roi_network(network).to(run.device), heads, recipe.grid.spacing_mm)
         return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
 
     return judge
