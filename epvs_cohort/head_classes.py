@@ -74,7 +74,7 @@ _FREESURFER: Final[Mapping[HeadClass, tuple[int, ...]]] = {
 #: Highest FreeSurfer number inside the skull; parcels of cortex and white matter are to be merged before.
 INTRACRANIAL_MAX: Final = 99
 
-#: Numbers above that which are inside: plexus as in the 14 anatomies of SynthSeg, white matter of the corpus callosum.
+#: Numbers above that which are inside all the same: choroid plexus, as in the label maps of SynthSeg.
 _INSIDE_ABOVE: Final[Mapping[int, HeadClass]] = {
     136: HeadClass.LATERAL_VENTRICLES,
     137: HeadClass.LATERAL_VENTRICLES,
