@@ -179,6 +179,35 @@ class PreparedVolume:
 
 
 @dataclass(frozen=True)
+class HeadSegmentation:
+    """Parts of a whole head on a coarse grid, and how sure of them the network was.
+
+    Attributes
+    ----------
+    labels : ndarray, shape (I, J, K), uint8
+        The most probable ``head_classes.HeadClass``.
+    probabilities : ndarray, shape (17, I, J, K), float32
+        Of each class; they sum to 1.
+    grid : Grid
+        In native RAS mm, along its axes.
+    volumes_ml : mapping of str to float
+        Name of each class of the brain to the sum of its probabilities times the voxel.
+    entropy_inside, entropy_border : float or None
+        Mean entropy in nats within the basal ganglia and at their border (one voxel to either side); None where none
+        of them were found.
+    model_id : str
+    """
+
+    labels: LabelArray
+    probabilities: Float32Array
+    grid: Grid
+    volumes_ml: Mapping[str, float]
+    entropy_inside: float | None
+    entropy_border: float | None
+    model_id: str
+
+
+@dataclass(frozen=True)
 class PreparedRef:
     """A prepared volume in the store: all of it that crosses the Dask network."""
 

@@ -37,6 +37,10 @@ COMMANDS: Final = {
         "train:train",
         "Train a model bundle from counts alone: of your counted SCANS, or, without SCANS, of simulated windows.",
     ),
+    "train-roi": (
+        "train_roi:train_roi",
+        "Train the network that outlines the basal ganglia in any contrast, from label maps of heads alone.",
+    ),
     "protocol": ("show:protocol_app", "Look at study protocols."),
     "model": ("show:model_app", "Look at model bundles."),
 }

@@ -21,6 +21,7 @@ from epvs_cohort.errors import OutputError, StoppedError, UsageError
 if TYPE_CHECKING:
     from epvs_cohort.model.bundle import Bundle
     from epvs_cohort.train.loop import RunSettings
+    from epvs_cohort.train.recipe import AnyRecipe
 
 _COUNTED = "Counted scans (with SCANS)"
 _WINDOWS = "Simulated windows (without SCANS)"
@@ -178,7 +179,7 @@ def train(
         },
         of_windows={"--anatomies": anatomies},
     )  # fmt: skip
-    with _stoppable(out):
+    with stoppable(out):
         from epvs_cohort.model.device import gpu_count
         from epvs_cohort.model.predict import best_device
         from epvs_cohort.train.loop import RunSettings
@@ -231,7 +232,7 @@ def _check_mixture(
 
 
 @contextlib.contextmanager
-def _stoppable(out: Path) -> Iterator[None]:
+def stoppable(out: Path) -> Iterator[None]:
     """Turn an interrupt, and a fault of the disk, into a stop that says how to go on."""
     try:
         yield
@@ -252,6 +253,7 @@ def _windows(run: RunSettings, name: str, anatomies: Path | None, n_procs: int, 
     from epvs_cohort.train.workflow import TrainingSettings, train_recipe
 
     recipe = load_recipe(name)
+    _refuse_roi(name, recipe)
     if not isinstance(recipe, Recipe):
         raise UsageError(f"--recipe {name}: trains on counted scans, which needs SCANS", hint=_USE)
     _tell(
@@ -267,6 +269,7 @@ def _counted(request: DataRequest, study: Study, run: RunSettings, name: str, po
     from epvs_cohort.train.samples import Split
 
     recipe = load_recipe(name)
+    _refuse_roi(name, recipe)
     if not isinstance(recipe, ScanRecipe):
         raise UsageError(
             f"--recipe {name}: trains on simulated windows, which takes no SCANS and no --counts",
@@ -283,6 +286,16 @@ def _counted(request: DataRequest, study: Study, run: RunSettings, name: str, po
         console.print(Text(f"page of the training: {training_page(run.out)}"))
     _tell(run, bundle, "validation")
     return len(data.unusable)
+
+
+def _refuse_roi(name: str, recipe: AnyRecipe) -> None:
+    from epvs_cohort.train.roi_recipe import RoiRecipe
+
+    if isinstance(recipe, RoiRecipe):
+        raise UsageError(
+            f"--recipe {name}: trains the network that outlines the basal ganglia",
+            hint="epvs-cohort train-roi takes it",
+        )
 
 
 def _tell(run: RunSettings, bundle: Bundle, what: str) -> None:

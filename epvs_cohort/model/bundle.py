@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import safetensors.torch
-import torch
-from pydantic import Field, ValidationError, model_validator
-from safetensors import SafetensorError
+from pydantic import Field, model_validator
 
 from epvs_cohort.errors import ModelError
+from epvs_cohort.model.bundle_files import (
+    CARD_FILE,
+    README_FILE,
+    WEIGHTS_FILE,
+    Finite,
+    Sha256,
+    bundle_folder,
+    bundled_names,
+    read_card,
+    read_weights,
+    write_files,
+)
 from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.protocol import CountTarget, GridSettings, Positive, Protocol, Settings, TrimSettings, digest
 
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "model.json"
-README_FILE = "README.md"
-
-#: A card is a page of text; more is damage or malice.
-MAX_CARD_BYTES = 1 << 20
-#: Room for the safetensors header, which names each tensor.
-HEADER_BYTES = 1 << 20
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: Names that are looked for here.
+__all__ = ["CARD_FILE", "README_FILE", "WEIGHTS_FILE"]
 
 
 class Requirements(Settings):
@@ -111,7 +109,7 @@ def bundles_dir() -> Path:
 
 def bundled_models() -> list[str]:
     """Names of the models that ship with the package."""
-    return sorted(path.parent.name for path in bundles_dir().glob(f"*/{CARD_FILE}"))
+    return bundled_names(bundles_dir())
 
 
 def load_bundle(name_or_dir: str) -> Bundle:
@@ -123,17 +121,10 @@ def load_bundle(name_or_dir: str) -> Bundle:
         No such bundle, a file missing, unreadable or oversized, an illegal card, weights whose hash, names,
         shapes or types are not the card's, or weights that are not finite.
     """
-    bundled = bundles_dir() / name_or_dir
-    folder = bundled if name_or_dir in bundled_models() else Path(name_or_dir)
-    if not folder.is_dir():
-        known = ", ".join(bundled_models()) or "none"
-        raise ModelError(
-            f"model {name_or_dir!r}: neither a bundled name nor a folder", hint=f"bundled models: {known}"
-        )
-    card = _read_card(folder / CARD_FILE)
+    folder = bundle_folder(name_or_dir, bundles_dir())
+    card = read_card(folder, ModelCard)
     network = GpUnet(card.architecture)
-    tensors = _read_weights(folder / WEIGHTS_FILE, card, network)
-    network.load_state_dict(tensors, strict=True)
+    network.load_state_dict(read_weights(folder, card.weights_sha256, network), strict=True)
     return Bundle(card, network.eval().requires_grad_(False))
 
 
@@ -156,14 +147,7 @@ def save_bundle(folder: Path, card: ModelCard, network: GpUnet, readme: str) -> 
     ModelError
         The network still carries batch norm, is of another architecture, or its weights are not finite.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    _check_tensors(folder, tensors, GpUnet(card.architecture))
-    weights = safetensors.torch.save(tensors)
-    written = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / WEIGHTS_FILE, weights)
-    _write_whole(folder / CARD_FILE, (written.model_dump_json(indent=2) + "\n").encode())
-    _write_whole(folder / README_FILE, readme.encode())
+    write_files(folder, card, network, GpUnet(card.architecture), readme)
     return load_bundle(str(folder))
 
 
@@ -197,66 +181,3 @@ def check_fits(bundle: Bundle, protocol: Protocol) -> None:
             f"model {bundle.card.name!r} does not fit protocol {protocol.name!r}: " + "; ".join(unmet),
             hint="use the protocol that the model was trained under, or a model trained under this protocol",
         )
-
-
-def _read_limited(path: Path, limit: int) -> bytes:
-    try:
-        if not path.is_file():
-            raise ModelError(
-                f"{path}: missing or no regular file; a bundle is {WEIGHTS_FILE} and {CARD_FILE}"
-            )
-        size = path.stat().st_size
-        if size > limit:
-            raise ModelError(f"{path}: {size} bytes, at most {limit} are legal here")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _read_card(path: Path) -> ModelCard:
-    data = _read_limited(path, MAX_CARD_BYTES)
-    try:
-        return ModelCard.model_validate_json(data)
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        ]
-        raise ModelError(f"{path}: " + "; ".join(lines)) from error
-
-
-def _read_weights(path: Path, card: ModelCard, network: GpUnet) -> dict[str, torch.Tensor]:
-    expected = sum(parameter.numel() * 4 for parameter in network.parameters())
-    data = _read_limited(path, expected + HEADER_BYTES)
-    found = hashlib.sha256(data).hexdigest()
-    if found != card.weights_sha256:
-        raise ModelError(f"{path}: SHA-256 is {found}, {CARD_FILE} says {card.weights_sha256}; file damaged?")
-    try:
-        tensors = safetensors.torch.load(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
-    _check_tensors(path, tensors, network)
-    return tensors
-
-
-def _check_tensors(path: Path, tensors: dict[str, torch.Tensor], network: GpUnet) -> None:
-    wanted = network.state_dict()
-    if set(tensors) != set(wanted):
-        missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
-        raise ModelError(
-            f"{path}: tensors missing: {missing or 'none'}; not of the architecture: {extra or 'none'}"
-        )
-    for name, tensor in tensors.items():
-        shape, legal = tuple(tensor.shape), tuple(wanted[name].shape)
-        if shape != legal:
-            raise ModelError(f"{path}: tensor {name} has shape {shape}, the architecture has {legal}")
-        if tensor.dtype != torch.float32:
-            raise ModelError(f"{path}: tensor {name} is {tensor.dtype}, legal is torch.float32")
-        if not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{path}: tensor {name} holds values that are not finite")
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

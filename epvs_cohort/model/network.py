@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from epvs_cohort.model.unet import Unet, Width, fold_units
 from epvs_cohort.protocol import Settings
 
 Pooling = Literal["sum", "mean", "max"]
-Width = Annotated[int, Field(ge=1, le=512)]
 
 #: Spatial axes of a (B, C, I, J, K) tensor.
 SPACE = (2, 3, 4)
@@ -57,28 +55,7 @@ class Architecture(Settings):
         return radius
 
 
-class ConvUnit(nn.Module):
-    """A padded 3x3x3 convolution, batch norm where set, and a rectified linear unit."""
-
-    def __init__(self, channels_in: int, channels_out: int, *, batch_norm: bool) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(channels_in, channels_out, 3, padding=1)
-        self.norm = nn.BatchNorm3d(channels_out) if batch_norm else None
-
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Map (B, C_in, I, J, K) to (B, C_out, I, J, K)."""
-        out: Tensor = self.conv(volumes)
-        if self.norm is not None:
-            out = self.norm(out)
-        return F.relu(out, inplace=True)
-
-
-def _block(channels_in: int, channels_out: int, convs: int, *, batch_norm: bool) -> nn.Sequential:
-    sizes = [channels_in] + [channels_out] * convs
-    return nn.Sequential(*(ConvUnit(sizes[n], sizes[n + 1], batch_norm=batch_norm) for n in range(convs)))
-
-
-class GpUnet(nn.Module):
+class GpUnet(Unet):
     """The counting network.
 
     Parameters
@@ -90,16 +67,9 @@ class GpUnet(nn.Module):
     """
 
     def __init__(self, architecture: Architecture, *, batch_norm: bool = False) -> None:
-        super().__init__()
+        super().__init__(architecture.widths, architecture.convs_per_level, batch_norm=batch_norm)
         self.architecture = architecture
-        widths, convs = architecture.widths, architecture.convs_per_level
-        inputs = (1, *widths[:-1])
-        self.down = nn.ModuleList(
-            _block(a, b, convs, batch_norm=batch_norm) for a, b in zip(inputs, widths, strict=True)
-        )
-        self.up = nn.ModuleList(
-            _block(a + b, a, convs, batch_norm=batch_norm) for a, b in itertools.pairwise(widths)
-        )
+        widths = architecture.widths
         self.last_weight = nn.Parameter(torch.full((widths[0],), 1.0 / widths[0]))
         free = architecture.last_layer == "free"
         self.last_bias = nn.Parameter(torch.zeros(1)) if free else None
@@ -109,31 +79,6 @@ class GpUnet(nn.Module):
         """w of Eq. 2 and 3, shape (C,), float32: |w| where the last layer is a density."""
         weight = self.last_weight.float()
         return weight.abs() if self.architecture.last_layer == "density" else weight
-
-    def features(self, volumes: Tensor) -> Tensor:
-        """Feature maps f_i of Eq. 2 and 3.
-
-        Parameters
-        ----------
-        volumes : Tensor, shape (B, 1, I, J, K)
-            Each of I, J, K a multiple of ``architecture.stride``.
-
-        Returns
-        -------
-        Tensor, shape (B, C, I, J, K)
-            Never negative: each convolution but the 1x1x1 last one is rectified (Sec. 2.2).
-        """
-        skips: list[Tensor] = []
-        out = volumes
-        for level, block in enumerate(self.down):
-            if level > 0:
-                out = F.max_pool3d(out, 2)
-            out = block(out)
-            skips.append(out)
-        for level in range(len(self.up) - 1, -1, -1):
-            raised = F.interpolate(out, scale_factor=2, mode="nearest")
-            out = self.up[level](torch.cat((skips[level], raised), dim=1))
-        return out
 
     def heatmap(self, features: Tensor) -> Tensor:
         """Eq. 3, M = sum of w_i f_i: (B, C, I, J, K) to (B, I, J, K), float32."""
@@ -187,30 +132,13 @@ def pool_rows(rows: Tensor, pooling: Pooling) -> Tensor:
 def fold_batch_norm(network: GpUnet) -> GpUnet:
     """Write each batch norm's running statistics into its convolution.
 
-    Batch norm in evaluation is y = g (x - m) / sqrt(v + e) + h after each convolution, so kernels scale by
-    g / sqrt(v + e) and biases become (b - m) g / sqrt(v + e) + h; exact up to rounding, padding included.
-
     Returns
     -------
     GpUnet
         A new network without batch norm, on the CPU, in float32, that computes the same.
     """
     folded = GpUnet(network.architecture)
-    sources = [unit for unit in network.modules() if isinstance(unit, ConvUnit)]
-    targets = [unit for unit in folded.modules() if isinstance(unit, ConvUnit)]
-    for source, target in zip(sources, targets, strict=True):
-        kernel = source.conv.weight.double()
-        bias = torch.zeros(kernel.shape[0], dtype=torch.float64, device=kernel.device)
-        if source.conv.bias is not None:
-            bias = source.conv.bias.double()
-        norm = source.norm
-        if norm is not None and norm.running_mean is not None and norm.running_var is not None:
-            scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-            kernel = kernel * scale.view(-1, 1, 1, 1, 1)
-            bias = (bias - norm.running_mean.double()) * scale + norm.bias.double()
-        target.conv.weight.copy_(kernel)
-        if target.conv.bias is not None:
-            target.conv.bias.copy_(bias)
+    fold_units(network, folded)
     folded.last_weight.copy_(network.weights)
     if folded.last_bias is not None and network.last_bias is not None:
         folded.last_bias.copy_(network.last_bias)

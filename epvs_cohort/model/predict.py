@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from epvs_cohort.data.ac_slab import BoolArray, ac_slab
 from epvs_cohort.errors import ModelError, PredictionError
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 Box = tuple[slice, slice, slice]
+Network = TypeVar("Network", bound=nn.Module)
 
 #: Volumes of the paper's grid per GPU batch; halved as often as memory demands.
 GPU_BATCH = 8
@@ -57,21 +59,14 @@ class Predictor:
         precision: Precision = "float32",
         threads: int | None = None,
     ) -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ModelError(
-                "device 'cuda': torch finds no usable GPU; legal here is 'cpu'", hint="use --device cpu"
-            )
+        require_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
         self._bundle = bundle
         self._model_id = bundle.model_id
         self._device = torch.device(device)
         self._half = precision == "bfloat16"
-        # Module.to works in place, and a bundle may serve several predictors.
-        network = type(bundle.network)(bundle.card.architecture)
-        network.load_state_dict(bundle.network.state_dict())
-        self._network = network.eval().requires_grad_(False).to(self._device)
-        self._network = self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._network = placed_copy(bundle.network, self._device)
         self._batch = GPU_BATCH if device == "cuda" else 1
 
     def predict(self, volumes: Sequence[PreparedVolume]) -> list[Prediction | PredictionError]:
@@ -199,6 +194,28 @@ def needed_box(labels: LabelArray, architecture: Architecture) -> Box:
         high = -(-min(labels.shape[axis], int(at[-1]) + 1 + radius) // stride) * stride
         sides.append(slice(low, high))
     return (sides[0], sides[1], sides[2])
+
+
+def require_device(device: Device) -> None:
+    """Check that a device is there.
+
+    Raises
+    ------
+    ModelError
+        It is not.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            "device 'cuda': torch finds no usable GPU; legal here is 'cpu'", hint="use --device cpu"
+        )
+
+
+def placed_copy(network: Network, device: torch.device) -> Network:
+    """A copy of a network on a device, for prediction alone; a bundle's own may serve several predictors."""
+    # Module.to works in place.
+    copied = copy.deepcopy(network).eval().requires_grad_(False).to(device)
+    placed: Network = copied.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return placed
 
 
 def best_device() -> Device:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from epvs_cohort.data.atlas import Atlas, load_atlas
+from epvs_cohort.data.orient import closest_canonical
 from epvs_cohort.data.pictures import ac_grid_slice
 from epvs_cohort.errors import RoiError, ScanError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, Grid, apply_affine, axial_axis, centered_grid
 from epvs_cohort.prepare.evidence import Evidence, Near, look_near, look_wide
 from epvs_cohort.prepare.mask import SoftMask, soft_mask
-from epvs_cohort.prepare.orient import closest_canonical
 from epvs_cohort.prepare.pictures import prepare_pictures
 from epvs_cohort.prepare.quality import measure
 from epvs_cohort.prepare.register import Rigid, register_rigid

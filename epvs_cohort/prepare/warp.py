@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from epvs_cohort.data.atlas import Atlas
+from epvs_cohort.data.blocks import shrink
 from epvs_cohort.geometry import LPS_FROM_RAS, FloatArray, Grid, apply_affine
 from epvs_cohort.prepare.elastix import (
     ParameterMap,
@@ -23,7 +24,7 @@ from epvs_cohort.prepare.elastix import (
     parameter_map,
     run_elastix,
 )
-from epvs_cohort.prepare.shrink import shrink, shrunk_atlas
+from epvs_cohort.prepare.shrink import shrunk_atlas
 from epvs_cohort.records import MniMap
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, FloatArray, Grid, apply_affine
+from epvs_cohort.head_classes import INTRACRANIAL_MAX
 from epvs_cohort.records import Float32Array, LabelArray
 
 Int16Array = npt.NDArray[np.int16]
@@ -26,9 +27,6 @@ REGION_OF_LABEL: dict[int, int] = {11: 1, 50: 2, 12: 3, 51: 4, 13: 5, 52: 6, 26:
 
 #: Structures whose centroids tie an anatomy to MNI space: thalami, basal ganglia, hippocampi, amygdalae.
 LANDMARK_LABELS = (10, 49, 11, 50, 12, 51, 13, 52, 26, 58, 17, 53, 18, 54)
-
-#: FreeSurfer numbers inside the skull; anything else is head.
-INTRACRANIAL_MAX = 99
 
 #: First and last number of parcels, and the whole they are part of: corpus callosum, cortex of aparc+aseg
 #: (Desikan-Killiany) and aparc.a2009s+aseg (Destrieux), white matter of wmparc. Read as numbers above
@@ -169,7 +167,7 @@ def super_resolve(block: LabelBlock, factors: tuple[int, int, int]) -> LabelBloc
     out = np.zeros(shape, dtype=np.int16)
     for label in np.unique(block.labels):
         where = block.labels == label
-        window = _grown_window(where, 4)
+        window = grown_window(where, 4)
         smooth = ndimage.gaussian_filter(
             where[window].astype(np.float32), (sigma[0], sigma[1], sigma[2]), mode="nearest"
         )
@@ -216,7 +214,7 @@ def anatomy_files(folder: Path) -> list[Path]:
     # Tables name the label map of each head by its stem, and cohorts are split by that.
     seen: dict[str, Path] = {}
     for path in paths:
-        if (other := seen.setdefault(_stem(path), path)) != path:
+        if (other := seen.setdefault(stem(path), path)) != path:
             raise ConfigError(f"{folder}: {other.name} and {path.name} are two label maps of one name")
     return paths
 
@@ -257,10 +255,11 @@ def load_anatomy(path: Path) -> Anatomy:
         raise ConfigError(
             f"{path}: FreeSurfer labels {missing} are missing; all of {LANDMARK_LABELS} are needed"
         )
-    return _trimmed(_stem(path), rounded, np.asarray(image.affine, dtype=np.float64))
+    return _trimmed(stem(path), rounded, np.asarray(image.affine, dtype=np.float64))
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Name of a label map without its ending."""
     return next(path.name.removesuffix(end) for end in (*SUFFIXES, "") if path.name.endswith(end))
 
 
@@ -271,14 +270,15 @@ def _without_parcels(labels: Int16Array) -> Int16Array:
 
 
 def _trimmed(name: str, labels: Int16Array, affine: FloatArray) -> Anatomy:
-    window = _grown_window(labels > 0, 4)
+    window = grown_window(labels > 0, 4)
     moved = affine.copy()
     moved[:3, 3] = apply_affine(affine, [w.start for w in window])
     kept = np.ascontiguousarray(labels[window])
     return Anatomy(name, kept, Grid((kept.shape[0], kept.shape[1], kept.shape[2]), moved))
 
 
-def _grown_window(where: npt.NDArray[np.bool_], grow: int) -> tuple[slice, slice, slice]:
+def grown_window(where: npt.NDArray[np.bool_], grow: int) -> tuple[slice, slice, slice]:
+    """Smallest window that holds all true voxels, ``grow`` voxels wider to each side within the array."""
     spans = []
     for axis in range(3):
         hit = np.flatnonzero(where.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -288,7 +288,7 @@ def _grown_window(where: npt.NDArray[np.bool_], grow: int) -> tuple[slice, slice
 
 
 def _crop(anatomy: Anatomy, labels: list[int], margin_mm: float) -> LabelBlock:
-    window = _grown_window(np.isin(anatomy.labels, labels), int(margin_mm / min(anatomy.grid.spacing_mm)))
+    window = grown_window(np.isin(anatomy.labels, labels), int(margin_mm / min(anatomy.grid.spacing_mm)))
     affine = anatomy.grid.affine.copy()
     affine[:3, 3] = apply_affine(affine, [w.start for w in window])
     kept = anatomy.labels[window]
@@ -296,7 +296,7 @@ def _crop(anatomy: Anatomy, labels: list[int], margin_mm: float) -> LabelBlock:
 
 
 def _bounds_mm(anatomy: Anatomy, labels: list[int]) -> tuple[FloatArray, FloatArray]:
-    window = _grown_window(np.isin(anatomy.labels, labels), 0)
+    window = grown_window(np.isin(anatomy.labels, labels), 0)
     corners = np.array([[w.start, w.stop - 1] for w in window]).T
     ends = apply_affine(anatomy.grid.affine, corners)
     return ends.min(axis=0), ends.max(axis=0)

@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -19,7 +20,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], n_procs: int) -> Iterator[Result]:
+def in_order(
+    function: Callable[[Job], Result], jobs: Iterable[Job], n_procs: int, *, ahead: int | None = None
+) -> Iterator[Result]:
     """Results of a function for each job, in the order of the jobs.
 
     Parameters
@@ -28,6 +31,8 @@ def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], n_procs: in
         Picklable where there is more than one process.
     n_procs : int
         1: in this process.
+    ahead : int or None
+        Jobs that are begun before their turn at most, so that there may be jobs without end; None is all.
 
     Raises
     ------
@@ -44,12 +49,28 @@ def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], n_procs: in
     # The pipe closes first: workers that are in the middle of a job that nobody waits for any more are ended by it.
     with reader, pool, writer:
         try:
-            yield from pool.map(function, jobs)
+            yield from pool.map(function, jobs) if ahead is None else _few_ahead(pool, function, jobs, ahead)
         except BrokenProcessPool as error:
             raise StoppedError(
                 "a worker process was ended from outside; most often memory was short",
                 hint="start again with fewer processes",
             ) from error
+
+
+def _few_ahead(
+    pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
+) -> Iterator[Result]:
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(function, job))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _follow(reader: Connection) -> None:

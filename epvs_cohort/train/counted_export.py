@@ -10,10 +10,11 @@ from typing import Any
 from epvs_cohort.errors import ModelError, PredictionError
 from epvs_cohort.geometry import FloatArray, apply_affine
 from epvs_cohort.model.bundle import Bundle, ModelCard, Requirements
+from epvs_cohort.model.bundle_files import NO_HASH
 from epvs_cohort.model.network import GpUnet, fold_batch_norm
 from epvs_cohort.model.predict import Predictor
 from epvs_cohort.records import Prediction
-from epvs_cohort.train.export import LIMITS, NO_HASH, Provenance, readme
+from epvs_cohort.train.export import LIMITS, Provenance, readme
 from epvs_cohort.train.figures import CountFigures, count_figures
 from epvs_cohort.train.loop import RunSettings, with_unit
 from epvs_cohort.train.material import Material, stored_volume

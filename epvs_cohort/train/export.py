@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epvs_cohort.model.bundle import CARD_FILE, Bundle, ModelCard, Requirements, save_bundle
+from epvs_cohort.model.bundle_files import NO_HASH
 from epvs_cohort.model.network import GpUnet, fold_batch_norm
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.simulate.windows import LabelledVolume
@@ -33,8 +34,6 @@ _WEIGHTING = (
     "The weight of method (f), {}, was chosen on the validation volumes above, the only place where positions of "
     "lesions were used, so its figures are a little too good."
 )
-
-NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True)

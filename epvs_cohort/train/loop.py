@@ -17,10 +17,16 @@ from torch import Tensor, nn
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.model.predict import Device, bfloat16_is_fast
-from epvs_cohort.protocol import digest
+from epvs_cohort.protocol import Settings, digest
 from epvs_cohort.simulate.windows import WindowBatch
 from epvs_cohort.train.checkpoint import read_checkpoint, require_none, write_checkpoint
-from epvs_cohort.train.optimizers import clip_gradients, optimizer_named, parameter_groups, set_rate
+from epvs_cohort.train.optimizers import (
+    clip_gradients,
+    he_weights,
+    optimizer_named,
+    parameter_groups,
+    set_rate,
+)
 from epvs_cohort.train.recipe import Recipe, StageSettings
 
 _log = logging.getLogger(__name__)
@@ -130,15 +136,11 @@ class Trained:
 
 
 def new_network(architecture: Architecture, seed: int, *, batch_norm: bool) -> GpUnet:
-    """Network with random weights: He's Gaussian initialisation, which suits rectified units (He et al. 2015)."""
+    """Network with random weights."""
     torch.manual_seed(seed)
     network = GpUnet(architecture, batch_norm=batch_norm)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    he_weights(network)
     with torch.no_grad():
         # Kernels without a mean answer to spots and edges, not to the step from background to tissue.
         first = next(module for module in network.modules() if isinstance(module, nn.Conv3d))
@@ -176,7 +178,7 @@ def train(recipe: Recipe, source: Source, run: RunSettings, judge: Judge | None 
     return _Trainer(recipe, source, run, judge).train()
 
 
-def check_start(recipe: Recipe, run: RunSettings) -> None:
+def check_start(recipe: Settings, run: RunSettings) -> None:
     """Check that a run may begin, or go on, in its folder; nothing is written or drawn.
 
     Raises
@@ -185,12 +187,13 @@ def check_start(recipe: Recipe, run: RunSettings) -> None:
         As `train` does.
     """
     if run.resume:
-        read_checkpoint(run.out, _identity(recipe, run), torch.device("cpu"))
+        read_checkpoint(run.out, identity_of(recipe, run), torch.device("cpu"))
     else:
         require_none(run.out)
 
 
-def _identity(recipe: Recipe, run: RunSettings) -> str:
+def identity_of(recipe: Settings, run: RunSettings) -> str:
+    """Hash of what a run is made of: a checkpoint of another one is refused."""
     return digest({"recipe": recipe.model_dump(mode="json"), "seed": run.seed, "inputs": run.inputs_id})
 
 
@@ -324,10 +327,10 @@ class _Trainer:
             "unit": self._unit,
             "progress": asdict(self._progress),
         }
-        write_checkpoint(self._run.out, _identity(self._recipe, self._run), state)
+        write_checkpoint(self._run.out, identity_of(self._recipe, self._run), state)
 
     def _load(self) -> None:
-        state = read_checkpoint(self._run.out, _identity(self._recipe, self._run), self._device)
+        state = read_checkpoint(self._run.out, identity_of(self._recipe, self._run), self._device)
         self._progress = Progress(**state["progress"])
         self._unit = float(state["unit"])
         self._network.load_state_dict(state["network"])
@@ -364,7 +367,7 @@ def _work(stage: StageSettings) -> int:
     return stage.steps * stage.batch * i * j * k
 
 
-def freeze_norm(network: GpUnet) -> None:
+def freeze_norm(network: nn.Module) -> None:
     """Let batch norm use the statistics it has, and leave them as they are."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
@@ -372,12 +375,12 @@ def freeze_norm(network: GpUnet) -> None:
 
 
 @torch.no_grad()
-def recompute_norm(network: GpUnet, passes: Iterable[Tensor]) -> None:
+def recompute_norm(network: nn.Module, passes: Iterable[Tensor]) -> None:
     """Replace batch norm's running statistics by plain averages over passes through the network.
 
     Parameters
     ----------
-    network : GpUnet
+    network : Module
     passes : iterable of Tensor
         Features, each computed by ``network`` when it is asked for.
     """

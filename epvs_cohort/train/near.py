@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from epvs_cohort.model.network import SPACE, ConvUnit, GpUnet, pool_maps
+from epvs_cohort.model.network import SPACE, GpUnet, pool_maps
+from epvs_cohort.model.unet import ConvUnit
 
 Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 

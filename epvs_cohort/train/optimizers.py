@@ -1,4 +1,4 @@
-"""Optimizers, and how their rate goes on."""
+"""First weights, optimizers, and how their rate goes on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
-
-from epvs_cohort.model.network import GpUnet
+from torch import Tensor, nn
 
 OptimizerName = Literal["adadelta", "adamw"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -22,8 +20,17 @@ LAST_LAYER_RATE = 0.1
 ADADELTA_RHO, ADADELTA_EPS = 0.95, 1e-6
 
 
+def he_weights(network: nn.Module) -> None:
+    """Give each convolution He's Gaussian weights, which suit rectified units (He et al. 2015), and no bias."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def parameter_groups(
-    network: GpUnet, weight_decay: float, last_layer_rate: float = LAST_LAYER_RATE
+    network: nn.Module, weight_decay: float, last_layer_rate: float = LAST_LAYER_RATE
 ) -> list[dict[str, Any]]:
     """Groups of parameters for an optimizer; ``rate_share`` is what `set_rate` multiplies the rate by.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -11,6 +12,7 @@ from epvs_cohort.protocol import Positive, Settings, explain, named_file, read_t
 from epvs_cohort.train.augment import AugmentSettings
 from epvs_cohort.train.objective import LossName
 from epvs_cohort.train.optimizers import OptimizerName, Schedule
+from epvs_cohort.train.roi_recipe import RoiRecipe
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=4, le=512)]
@@ -141,7 +143,9 @@ class ScanRecipe(Settings):
         return self
 
 
-AnyRecipe = Recipe | ScanRecipe
+AnyRecipe = Recipe | ScanRecipe | RoiRecipe
+
+_KINDS: Mapping[object, type[AnyRecipe]] = {"windows": Recipe, "scans": ScanRecipe, "labels": RoiRecipe}
 
 
 def load_recipe(name: str) -> AnyRecipe:
@@ -154,7 +158,8 @@ def load_recipe(name: str) -> AnyRecipe:
     """
     path = named_file("recipes", name)
     settings = read_toml(path)
-    model = ScanRecipe if settings.get("supervision") == "scans" else Recipe
+    # An unknown kind, too, is explained by a model.
+    model = _KINDS.get(settings.get("supervision"), Recipe)
     try:
         return model.model_validate(settings)
     except ValidationError as error:

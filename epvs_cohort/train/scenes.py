@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,30 @@ def split_anatomies(folder: Path | None, recipe: Recipe) -> AnatomySplit:
     return AnatomySplit(
         tuple(files[: recipe.training_anatomies]), tuple(files[recipe.training_anatomies : needed])
     )
+
+
+def check_apart(folder: Path, training: Mapping[str, str], validation: Mapping[str, str]) -> None:
+    """Check that nobody who validates trains under another name.
+
+    Parameters
+    ----------
+    folder : Path
+        For the message.
+    training, validation : mapping of str to str
+        Name of each file to the hash of its bytes.
+
+    Raises
+    ------
+    ConfigError
+        Two files hold the same bytes.
+    """
+    for name, found in validation.items():
+        twin = next((other for other, each in training.items() if each == found), None)
+        if twin is not None:
+            raise ConfigError(
+                f"{folder}: {name} is to validate and holds the same bytes as {twin}, which is to train; "
+                "validation needs other people"
+            )
 
 
 def orders(

@@ -40,6 +40,7 @@ from epvs_cohort.train.scenes import (
     VALIDATION,
     WINDOWS,
     AnatomySplit,
+    check_apart,
     draw_scenes,
     draw_volumes,
     orders,
@@ -94,7 +95,7 @@ def train_recipe(recipe: Recipe, settings: TrainingSettings) -> Bundle:
     split = split_anatomies(settings.anatomies, recipe)
     training, validation = file_hashes(_files(split.training)), file_hashes(_files(split.validation))
     if settings.anatomies is not None:
-        _check_apart(settings.anatomies, training, validation)
+        check_apart(settings.anatomies, training, validation)
     inputs = {
         "protocol": digest(protocol.model_dump(mode="json")),
         "simulator": digest(_simulator()),
@@ -158,16 +159,6 @@ def _simulator() -> dict[str, object]:
         "windows": [PLACES_PER_LESION, MAX_EDGES],
         "turn_deg": TURN_DEG,
     }
-
-
-def _check_apart(folder: Path, training: Mapping[str, str], validation: Mapping[str, str]) -> None:
-    for name, found in validation.items():
-        twin = next((other for other, each in training.items() if each == found), None)
-        if twin is not None:
-            raise ConfigError(
-                f"{folder}: {name} is to validate and holds the same bytes as {twin}, which is to train; "
-                "validation needs other people"
-            )
 
 
 def _files(anatomies: Sequence[Path | None]) -> list[Path]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -50,3 +51,18 @@ def test_no_worker_outlives_the_first_process(number: int) -> None:
 def test_a_worker_that_is_ended_stops_the_work() -> None:
     with pytest.raises(StoppedError, match="ended from outside"):
         list(in_order(signal.raise_signal, [signal.SIGKILL] * 3, 2))
+
+
+@pytest.mark.parametrize("n_procs", [1, 2])
+def test_jobs_without_end_are_begun_a_few_ahead(n_procs: int) -> None:
+    begun: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for number in itertools.count():
+            begun.append(number)
+            yield -number
+
+    results = in_order(abs, jobs(), n_procs, ahead=3)
+    assert list(itertools.islice(results, 5)) == [0, 1, 2, 3, 4]
+    assert len(begun) <= 5 + 3
+    results.close()  # type: ignore[attr-defined]

@@ -1,0 +1,115 @@
+"""A small 3D U-Net (Ronneberger et al. 2015; Çiçek et al. 2016): the body of each network here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+Width = Annotated[int, Field(ge=1, le=512)]
+
+
+class ConvUnit(nn.Module):
+    """A padded 3x3x3 convolution, batch norm where set, and a rectified linear unit."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels_in, channels_out, 3, padding=1)
+        self.norm = nn.BatchNorm3d(channels_out) if batch_norm else None
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Map (B, C_in, I, J, K) to (B, C_out, I, J, K)."""
+        out: Tensor = self.conv(volumes)
+        if self.norm is not None:
+            out = self.norm(out)
+        return F.relu(out, inplace=True)
+
+
+def _block(channels_in: int, channels_out: int, convs: int, *, batch_norm: bool) -> nn.Sequential:
+    sizes = [channels_in] + [channels_out] * convs
+    return nn.Sequential(*(ConvUnit(sizes[n], sizes[n + 1], batch_norm=batch_norm) for n in range(convs)))
+
+
+class Unet(nn.Module):
+    """Convolutions down and up again, without a last layer.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Feature maps at each level, full resolution first; their number is the depth.
+    convs_per_level : int
+        3x3x3 convolutions in a row, at each level of each path.
+    batch_norm : bool
+        Whether convolutions carry batch norm (training only; see `fold_units`).
+    """
+
+    def __init__(self, widths: Sequence[int], convs_per_level: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        inputs = (1, *widths[:-1])
+        self.down = nn.ModuleList(
+            _block(a, b, convs_per_level, batch_norm=batch_norm) for a, b in zip(inputs, widths, strict=True)
+        )
+        self.up = nn.ModuleList(
+            _block(a + b, a, convs_per_level, batch_norm=batch_norm) for a, b in itertools.pairwise(widths)
+        )
+
+    def features(self, volumes: Tensor) -> Tensor:
+        """Feature maps at full resolution: f_i of the paper's Eq. 2 and 3.
+
+        Parameters
+        ----------
+        volumes : Tensor, shape (B, 1, I, J, K)
+            Each of I, J, K a multiple of the stride.
+
+        Returns
+        -------
+        Tensor, shape (B, C, I, J, K)
+            Never negative: each convolution but the 1x1x1 last one is rectified (paper, Sec. 2.2).
+        """
+        skips: list[Tensor] = []
+        out = volumes
+        for level, block in enumerate(self.down):
+            if level > 0:
+                out = F.max_pool3d(out, 2)
+            out = block(out)
+            skips.append(out)
+        for level in range(len(self.up) - 1, -1, -1):
+            raised = F.interpolate(out, scale_factor=2, mode="nearest")
+            out = self.up[level](torch.cat((skips[level], raised), dim=1))
+        return out
+
+
+@torch.no_grad()
+def fold_units(network: nn.Module, folded: nn.Module) -> None:
+    """Write each convolution of a network, with its batch norm's running statistics, into one of another network.
+
+    Batch norm in evaluation is y = g (x - m) / sqrt(v + e) + h after each convolution, so kernels scale by
+    g / sqrt(v + e) and biases become (b - m) g / sqrt(v + e) + h; exact up to rounding, padding included.
+
+    Parameters
+    ----------
+    network : Module
+        With or without batch norm.
+    folded : Module
+        The same without batch norm; its `ConvUnit` are filled.
+    """
+    sources = [unit for unit in network.modules() if isinstance(unit, ConvUnit)]
+    targets = [unit for unit in folded.modules() if isinstance(unit, ConvUnit)]
+    for source, target in zip(sources, targets, strict=True):
+        kernel = source.conv.weight.double()
+        bias = torch.zeros(kernel.shape[0], dtype=torch.float64, device=kernel.device)
+        if source.conv.bias is not None:
+            bias = source.conv.bias.double()
+        norm = source.norm
+        if norm is not None and norm.running_mean is not None and norm.running_var is not None:
+            scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+            kernel = kernel * scale.view(-1, 1, 1, 1, 1)
+            bias = (bias - norm.running_mean.double()) * scale + norm.bias.double()
+        target.conv.weight.copy_(kernel)
+        if target.conv.bias is not None:
+            target.conv.bias.copy_(bias)

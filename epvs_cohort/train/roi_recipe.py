@@ -1,0 +1,59 @@
+"""Recipes of the network that segments heads; ``train.recipe.load_recipe`` loads them by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from epvs_cohort.data.head_grid import HeadGrid
+from epvs_cohort.model.roi_bundle import check_grid
+from epvs_cohort.model.roi_network import RoiArchitecture
+from epvs_cohort.protocol import Positive, Settings
+from epvs_cohort.simulate.whole_heads import WholeHeadSettings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RoiRecipe(Settings):
+    """All that the network is made from, besides label maps and code: training on simulated heads."""
+
+    supervision: Literal["labels"]
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    architecture: RoiArchitecture = RoiArchitecture()
+    grid: HeadGrid = HeadGrid()
+    draw: WholeHeadSettings = WholeHeadSettings()
+    #: People, in order of the files' names from 1 on (``1-9,12``), or names of files without their ending.
+    training_people: Annotated[str, Field(min_length=1)] = "1-9"
+    validation_people: Annotated[str, Field(min_length=1)] = "10-11"
+
+    #: Heads in a step, and steps.
+    batch: Annotated[int, Field(ge=1, le=256)] = 2
+    steps: Annotated[int, Field(ge=1)] = 20_000
+    #: Of AdamW (Loshchilov and Hutter 2019): rises in ``warm_up`` steps, falls by half a cosine.
+    learning_rate: Positive = 2e-3
+    final_learning_rate: Positive = 2e-5
+    warm_up: Annotated[int, Field(ge=0)] = 200
+    weight_decay: Share = 1e-2
+    #: Gradients of a larger norm are scaled down to this one.
+    gradient_norm: Positive = 1.0
+    #: Weight of the cross-entropy beside that of the Dice loss, 1.
+    cross_entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+    #: What validates and is exported is a moving average of the weights; 0 is the weights themselves.
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    #: Share of the run after which batch norm keeps its statistics, recomputed on drawn heads, so that what is trained
+    #: is what a folded network computes; 1 is never. A batch of two heads has other statistics than all heads have.
+    frozen_norm_from: Share = 0.5
+    norm_heads: Annotated[int, Field(ge=1, le=10_000)] = 64
+    #: Fixed heads that figures are reported on.
+    validation_heads: Annotated[int, Field(ge=1, le=10_000)] = 40
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RoiRecipe:
+        check_grid(self.grid, self.architecture)
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}"
+            )
+        return self
