@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,9 @@ def simulated(out: Path, wanted: Wanted) -> None:
     targets = [out, rescan_folder(out)] if wanted.rescan else [out]
     if all((target / SIMULATION_FILE).exists() for target in targets):
         known, asked = simulation(out), parameters(_options(wanted))
+        # One with second visits holds all that one without them does.
+        both = parameters(_options(replace(wanted, rescan=True)))
+        asked = both if known["settings_id"] == both["settings_id"] else asked
         if differing := [key for key in ("scans", "seed", "settings_id") if known[key] != asked[key]]:
             found = ", ".join(f"{key} {known[key]} where {asked[key]} is asked for" for key in differing)
             raise SystemExit(f"{out}: holds another data set ({found}); name another --work")
