@@ -164,7 +164,7 @@ def test_a_folder_that_is_there_is_filled(cohort: Path, tmp_path: Path) -> None:
     simulate_cohort(tmp_path, replace(OPTIONS, scans=1))
     assert hashes(tmp_path, "sub-0001*").items() <= hashes(cohort, "sub-0001*").items()
     assert (tmp_path / "simulation.json").is_file()
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".bidsignore"]
 
 
 def test_settings_follow_what_images_depend_on(
