@@ -25,25 +25,29 @@ SLICE_COUNT, PLAIN_SENSITIVITY = (5.0, 5.6), (0.35, 0.50)
 
 @dataclass(frozen=True)
 class Aim:
-    """A figure and between what it should lie, both ends included; None is no bound."""
+    """A figure and between what it should lie; None is no bound, and ``strict`` leaves the ends out."""
 
     words: str
     value: float | None
     low: float | None = None
     high: float | None = None
+    strict: bool = False
 
     @property
     def must_be(self) -> str:
         """The bounds in words."""
+        equal = "" if self.strict else "="
         if self.low is None:
-            return f"<= {self.high:g}"
-        return f">= {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+            return f"<{equal} {self.high:g}"
+        return f">{equal} {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
 
     @property
     def reached(self) -> bool | None:
         """Whether the figure lies there; None where it is unknown."""
         if self.value is None:
             return None
+        if self.strict and self.value in (self.low, self.high):
+            return False
         return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
 
 
@@ -60,7 +64,7 @@ def _aims_of_counts(figures: Mapping[str, Any]) -> Iterator[Aim]:
     if counts["all"] is not None:
         yield Aim("ICC(A,1) of counts with the truth", counts["all"]["icc"]["value"], low=0.95)
     for name, part in counts["by_anatomy"].items():
-        yield Aim(f"the same, {name} alone", part and part["icc"]["value"], low=0.74)
+        yield Aim(f"the same, {name} alone", part and part["icc"]["value"], low=0.74, strict=True)
     if "icc_estimate_a" in figures.get("readers", {}):
         gain = figures["readers"]["icc_estimate_a_above_a_again_a"]["value"]
         yield Aim("ICC with reader A above that of A's second reading", gain, low=0.0)
@@ -69,7 +73,7 @@ def _aims_of_counts(figures: Mapping[str, Any]) -> Iterator[Aim]:
     if "change" in figures.get("ventricles", {}):
         found = figures["ventricles"]["change"]["value"]
         words = "count from the smallest to the largest ventricles, without lesions"
-        yield Aim(words, None if found is None else abs(found), high=0.5)
+        yield Aim(words, None if found is None else abs(found), high=0.5, strict=True)
 
 
 def _aims_of_lesions(figures: Mapping[str, Any]) -> Iterator[Aim]:

@@ -30,7 +30,7 @@ from trainings import switches, train_once
 import epvs_cohort
 from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.protocol import CountTarget, Protocol, load_protocol
-from epvs_cohort.simulate.anatomy import anatomy_files
+from epvs_cohort.simulate.anatomy import anatomy_files, stem
 from epvs_cohort.train.recipe import ScanRecipe, load_recipe
 
 log = logging.getLogger("training_settings")
@@ -187,7 +187,7 @@ def simulated_scans(options: Options, protocol: Path) -> Path:
         # The bundled map is everybody's; every fifth validates, so that the command can be tried.
         validating = table["participant_id"].iloc[::5]
     else:
-        names = [path.name.split(".")[0] for path in anatomy_files(people)[VALIDATION]]
+        names = [stem(path) for path in anatomy_files(people)[VALIDATION]]
         validating = table.loc[table["anatomy"].isin(names), "participant_id"]
     (options.work / "validation.txt").write_text("\n".join(validating + "_PDw") + "\n")
     return folder

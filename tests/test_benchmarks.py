@@ -144,6 +144,24 @@ def test_a_network_of_the_slice_counts_another_slice_again(
     assert _numbers(figures["ac_given", "e"]) == (2, 2, 2)
 
 
+def test_an_aim_is_reached_between_its_bounds(load: object) -> None:
+    aim = _module(load, "heldout_table").Aim
+    assert [aim("", value, 0.35, 0.5).reached for value in (0.34, 0.35, 0.5, 0.51)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    above = [aim("", value, low=0.74, strict=True).reached for value in (0.73, 0.74, 0.75)]
+    assert above == [False, False, True]
+    assert [aim("", value, high=0.5, strict=True).reached for value in (0.4, 0.5)] == [True, False]
+    assert aim("", None, low=0.95).reached is None
+    assert (aim("", 1.0, low=0.74, strict=True).must_be, aim("", 1.0, high=0.15).must_be) == (
+        "> 0.74",
+        "<= 0.15",
+    )
+
+
 def test_lesions_of_a_failed_scan_are_missed(load: object, tmp_path: Path) -> None:
     module = _module(load, "heldout_lesions")
     heat = np.zeros(SHAPE, dtype=np.float32)
