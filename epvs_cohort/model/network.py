@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,8 +25,9 @@ class Architecture(Settings):
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=5)] = (8, 16, 32)
     #: 3x3x3 convolutions in a row, at each level of each path.
     convs_per_level: Annotated[int, Field(ge=1, le=4)] = 2
-    #: Resampling on the way up; the paper says 2x2x2 upsampling layers.
-    upsampling: Literal["nearest"] = "nearest"
+    #: Resampling on the way up; the paper says 2x2x2 upsampling layers. ``none`` leaves the way up out, as in the
+    #: network of its methods (b) and (d): features are pooled, and heat lies, on the coarsest level's cells.
+    upsampling: Literal["nearest", "none"] = "nearest"
     #: The paper writes global pooling in general and max as its example.
     pooling: Pooling = "sum"
     #: ``crop`` is the paper's literal reading; over the zero background features are not zero. ``ac_slice`` is the mask
@@ -40,18 +42,25 @@ class Architecture(Settings):
         return int(2 ** (len(self.widths) - 1))
 
     @property
+    def cell(self) -> int:
+        """Voxels of the input per voxel of the features, along each axis: 1 where there is a way up."""
+        return self.stride if self.upsampling == "none" else 1
+
+    @property
     def receptive_radius(self) -> int:
         """Voxels beyond which the input cannot change a feature, along each axis.
 
         One convolution reaches one voxel; going down and up again doubles a reach and adds one, because a
-        voxel's 2x2x2 cell may extend to either side of it.
+        voxel's 2x2x2 cell may extend to either side of it. Without a way up it is counted from any voxel of a cell.
 
         >>> Architecture(widths=(8, 16, 32), convs_per_level=2).receptive_radius
         23
+        >>> Architecture(widths=(8, 16, 32), convs_per_level=2, upsampling="none").receptive_radius
+        17
         """
-        radius = self.convs_per_level
+        radius, paths = self.convs_per_level, 1 if self.upsampling == "none" else 2
         for _ in range(len(self.widths) - 1):
-            radius = 2 * radius + 1 + 2 * self.convs_per_level
+            radius = 2 * radius + 1 + paths * self.convs_per_level
         return radius
 
 
@@ -67,10 +76,13 @@ class GpUnet(Unet):
     """
 
     def __init__(self, architecture: Architecture, *, batch_norm: bool = False) -> None:
-        super().__init__(architecture.widths, architecture.convs_per_level, batch_norm=batch_norm)
+        way_up = architecture.upsampling != "none"
+        super().__init__(
+            architecture.widths, architecture.convs_per_level, batch_norm=batch_norm, way_up=way_up
+        )
         self.architecture = architecture
-        widths = architecture.widths
-        self.last_weight = nn.Parameter(torch.full((widths[0],), 1.0 / widths[0]))
+        n_features = architecture.widths[0 if way_up else -1]
+        self.last_weight = nn.Parameter(torch.full((n_features,), 1.0 / n_features))
         free = architecture.last_layer == "free"
         self.last_bias = nn.Parameter(torch.zeros(1)) if free else None
 
@@ -105,8 +117,48 @@ class GpUnet(Unet):
         Tensor, shape (B,), float32
         """
         features = self.features(volumes)
+        return self.count(pool_maps(features, self.pooled(mask), self.architecture.pooling))
+
+    def pooled(self, mask: Tensor) -> Tensor:
+        """Where features are pooled, on their own grid: a (B, 1, I, J, K) mask as `forward` takes it, or everywhere."""
         within = torch.ones_like(mask) if self.architecture.pool_within == "crop" else mask
-        return self.count(pool_maps(features, within, self.architecture.pooling))
+        return cells_of(within, self.architecture.cell)
+
+
+def cells_of(mask: Tensor, cell: int) -> Tensor:
+    """Cells of a (B, 1, I, J, K) mask that hold any of its voxels, (B, 1, I / cell, J / cell, K / cell), bool.
+
+    The paper does not say which cells its coarse features are pooled over. With any voxel no part of the mask is left
+    out, and a slice of the commissure, thinner than a cell, still has its cells.
+    """
+    return mask if cell == 1 else F.max_pool3d(mask.float(), cell) > 0
+
+
+def raised_heat(heat: Tensor, cells: Tensor, cell: int) -> Tensor:
+    """Heat of cells brought up to voxels, trilinear between the middles of cells.
+
+    The paper does not say how the class map comes up to the grid; Zhou et al. (2016, Sec. 2) "simply upsample" theirs.
+    Cells without a voxel of the mask were never pooled, so their heat means nothing: weights are shared out among the
+    other neighbours.
+
+    Parameters
+    ----------
+    heat : Tensor, shape (i, j, k), float32
+    cells : Tensor, shape (i, j, k), bool
+        Whose heat counts.
+    cell : int
+        Voxels along each edge of a cell.
+
+    Returns
+    -------
+    Tensor, shape (i * cell, j * cell, k * cell)
+        Right at each voxel of a cell that counts; 0 where no such cell is near.
+    """
+    if cell == 1:
+        return heat
+    stacked = torch.stack([heat * cells, cells.to(heat.dtype)])[None]
+    total, share = F.interpolate(stacked, scale_factor=cell, mode="trilinear", align_corners=False)[0]
+    return torch.where(share > 0, total / share.clamp(min=1e-6), torch.zeros_like(total))
 
 
 def pool_maps(features: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

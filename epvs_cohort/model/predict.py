@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from epvs_cohort.data.ac_slab import BoolArray, ac_slab
 from epvs_cohort.errors import ModelError, PredictionError
 from epvs_cohort.model.bundle import Bundle
-from epvs_cohort.model.network import Architecture, pool_rows
-from epvs_cohort.records import LabelArray, Prediction, PreparedVolume
+from epvs_cohort.model.network import Architecture, cells_of, pool_rows, raised_heat
+from epvs_cohort.records import Float32Array, LabelArray, Prediction, PreparedVolume
 
 _log = logging.getLogger(__name__)
 
@@ -144,23 +144,82 @@ class Predictor:
     def _finish(
         self, volume: PreparedVolume, features: Tensor, labels: LabelArray
     ) -> Prediction | PredictionError:
-        network, architecture = self._network, self._bundle.card.architecture
+        architecture = self._bundle.card.architecture
         inside = torch.from_numpy(labels > 0).to(self._device)
-        rows = features.permute(1, 2, 3, 0)
-        in_mask = rows[inside].float()
-        pooled_rows = in_mask
-        if architecture.pool_within == "crop":
-            pooled_rows = rows.reshape(-1, rows.shape[-1])
-        elif architecture.pool_within == "ac_slice":
-            pooled_rows = in_mask[torch.from_numpy(_in_slice(volume)).to(self._device)]
-        count = float(network.count(pool_rows(pooled_rows, architecture.pooling)[None])[0])
-        heat = (in_mask @ network.weights).cpu().numpy()
+        if architecture.cell > 1:
+            count, found = self._of_cells(volume, features, inside)
+        else:
+            rows = features.permute(1, 2, 3, 0)
+            in_mask = rows[inside].float()
+            pooled_rows = in_mask
+            if architecture.pool_within == "crop":
+                pooled_rows = rows.reshape(-1, rows.shape[-1])
+            elif architecture.pool_within == "ac_slice":
+                pooled_rows = in_mask[torch.from_numpy(_in_slice(volume)).to(self._device)]
+            count, found = self._count(pooled_rows), in_mask @ self._network.weights
+        heat = found.cpu().numpy()
         if not math.isfinite(count) or not bool(np.isfinite(heat).all()):
             return PredictionError(
                 f"{volume.key}: the network gave no finite count or heatmap (count {count}); "
                 "the prepared volume may hold values that are not finite"
             )
         return Prediction(volume.key, count, heat.astype(np.float32, copy=False), self._model_id)
+
+    def saliency(self, volume: PreparedVolume) -> Float32Array:
+        """Size of the gradient of the count with respect to each voxel (Simonyan et al. 2014, Sec. 3).
+
+        The count is Eq. 2 as `predict` gives it, before any rounding. In float32 whatever the precision of counting,
+        for bfloat16 gives many voxels the same gradient.
+
+        Parameters
+        ----------
+        volume : PreparedVolume
+
+        Returns
+        -------
+        ndarray, shape (N,), float32
+            |dŷ / dS| at the N voxels of the mask in C order.
+
+        Raises
+        ------
+        PredictionError
+            The volume cannot be counted, or memory of the GPU is too short.
+        """
+        if problem := self._unusable(volume):
+            raise problem
+        box = self._box(volume.labels)
+        inside = torch.from_numpy(volume.labels[box] > 0).to(self._device)
+        given = torch.from_numpy(np.ascontiguousarray(volume.intensities[box], dtype=np.float32))[None, None]
+        given = given.to(self._device).contiguous(memory_format=torch.channels_last_3d).requires_grad_(True)
+        try:
+            with torch.enable_grad():
+                count = self._network(given, self._pooled(volume, inside)[None, None]).sum()
+                (gradient,) = torch.autograd.grad(count, given)
+        except torch.OutOfMemoryError as error:
+            raise PredictionError(f"{volume.key}: out of GPU memory for a gradient: {error}") from error
+        found: Float32Array = gradient.abs()[0, 0][inside].cpu().numpy()
+        return found
+
+    def _pooled(self, volume: PreparedVolume, inside: Tensor) -> Tensor:
+        """Of a box that holds the mask, the voxels that features are pooled over, as `GpUnet.forward` takes them."""
+        if self._bundle.card.architecture.pool_within != "ac_slice":
+            return inside
+        pooled = torch.zeros_like(inside)
+        pooled[inside] = torch.from_numpy(_in_slice(volume)).to(self._device)
+        return pooled
+
+    def _of_cells(self, volume: PreparedVolume, features: Tensor, inside: Tensor) -> tuple[float, Tensor]:
+        """Count, and heat at the voxels of the mask, of a network whose features lie on cells."""
+        network, architecture = self._network, self._bundle.card.architecture
+        pooled = self._pooled(volume, inside)
+        rows = features.permute(1, 2, 3, 0)[network.pooled(pooled[None, None])[0, 0]]
+        cells = cells_of(inside[None, None], architecture.cell)[0, 0]
+        heat = raised_heat(network.heatmap(features[None])[0], cells, architecture.cell)
+        return self._count(rows.float()), heat[inside]
+
+    def _count(self, rows: Tensor) -> float:
+        pooled = pool_rows(rows, self._bundle.card.architecture.pooling)
+        return float(self._network.count(pooled[None])[0])
 
 
 def _in_slice(volume: PreparedVolume) -> BoolArray:

@@ -46,20 +46,23 @@ class Unet(nn.Module):
         3x3x3 convolutions in a row, at each level of each path.
     batch_norm : bool
         Whether convolutions carry batch norm (training only; see `fold_units`).
+    way_up : bool
+        Without it the features are those of the coarsest level.
     """
 
-    def __init__(self, widths: Sequence[int], convs_per_level: int, *, batch_norm: bool) -> None:
+    def __init__(
+        self, widths: Sequence[int], convs_per_level: int, *, batch_norm: bool, way_up: bool = True
+    ) -> None:
         super().__init__()
         inputs = (1, *widths[:-1])
         self.down = nn.ModuleList(
             _block(a, b, convs_per_level, batch_norm=batch_norm) for a, b in zip(inputs, widths, strict=True)
         )
-        self.up = nn.ModuleList(
-            _block(a + b, a, convs_per_level, batch_norm=batch_norm) for a, b in itertools.pairwise(widths)
-        )
+        steps_up = itertools.pairwise(widths) if way_up else ()
+        self.up = nn.ModuleList(_block(a + b, a, convs_per_level, batch_norm=batch_norm) for a, b in steps_up)
 
     def features(self, volumes: Tensor) -> Tensor:
-        """Feature maps at full resolution: f_i of the paper's Eq. 2 and 3.
+        """Feature maps at full resolution, or the coarsest where there is no way up: f_i of the paper's Eq. 2 and 3.
 
         Parameters
         ----------

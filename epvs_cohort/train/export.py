@@ -169,6 +169,7 @@ def readme(card: ModelCard, provenance: Provenance) -> str:
         "the whole region of interest" if card.count_target == "roi" else "the slice of the commissure"
     )
     widths = "/".join(str(width) for width in card.architecture.widths)
+    network = "GP-UNet" + ("" if card.architecture.cell == 1 else " without its upsampling path")
     warning = (
         "**Trained on simulated scans; no figure below is an accuracy on real scans.**"
         if provenance.simulated
@@ -180,7 +181,7 @@ def readme(card: ModelCard, provenance: Provenance) -> str:
 Counts enlarged perivascular spaces of the basal ganglia in {count_words}, and gives the heatmap they are
 located on. {warning}
 
-* **Network:** GP-UNet, feature maps {widths}, global {card.architecture.pooling} pooling within the
+* **Network:** {network}, feature maps {widths}, global {card.architecture.pooling} pooling within the
   {card.architecture.pool_within}, {card.architecture.last_layer} last layer; batch norm folded into the convolutions.
 * **Trained on:** {card.trained_on}
 * **Supervision:** {card.supervision}

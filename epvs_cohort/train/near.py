@@ -48,15 +48,10 @@ class NearFeatures:
 
 def counts_near(network: GpUnet, volumes: Tensor, mask: Tensor) -> Tensor:
     """What ``network(volumes, mask)`` gives; see `GpUnet.forward`."""
-    mask = pooled_voxels(network, mask)
+    mask = network.pooled(mask)
     near = features_near(network, volumes, mask)
     pooled = pool_maps(near.features, near.cut(mask), network.architecture.pooling)
     return network.count(pooled)
-
-
-def pooled_voxels(network: GpUnet, mask: Tensor) -> Tensor:
-    """Where features are pooled: the mask, or everywhere; see `Architecture.pool_within`."""
-    return torch.ones_like(mask) if network.architecture.pool_within == "crop" else mask
 
 
 def features_near(network: GpUnet, volumes: Tensor, mask: Tensor) -> NearFeatures:
@@ -67,6 +62,7 @@ def features_near(network: GpUnet, volumes: Tensor, mask: Tensor) -> NearFeature
     network : GpUnet
     volumes : Tensor, shape (B, 1, I, J, K)
     mask : Tensor, shape (B, 1, I, J, K), bool
+        On the grid of the features; see `GpUnet.pooled`.
     """
     wanted = mask_box(mask)
     skips: list[Tensor] = []

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from epvs_cohort.model.network import GpUnet, pool_rows
+from epvs_cohort.model.network import GpUnet, pool_rows, raised_heat
 from epvs_cohort.records import Float32Array
 from epvs_cohort.train.figures import CountFigures, count_figures
-from epvs_cohort.train.near import NearFeatures, features_near, pooled_voxels
+from epvs_cohort.train.near import NearFeatures, features_near
 from epvs_cohort.train.scan_steps import Shown, shown
 from epvs_cohort.train.volumes import CountedVolume
 
@@ -69,7 +69,7 @@ def judge(network: GpUnet, unit: float, volumes: Iterable[CountedVolume], *, hal
         given = shown(volume, device)
         intensities = given.intensities.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            near = features_near(network, intensities, pooled_voxels(network, given.mask))
+            near = features_near(network, intensities, network.pooled(given.mask))
         keys.append(volume.key)
         truth.append(volume.count)
         estimate.append(unit * count_of(network, near, given))
@@ -81,15 +81,24 @@ def judge(network: GpUnet, unit: float, volumes: Iterable[CountedVolume], *, hal
 def count_of(network: GpUnet, near: NearFeatures, given: Shown) -> float:
     """Eq. 2 of one volume, summed in float64."""
     rows = near.features[0].permute(1, 2, 3, 0)
-    within = near.cut(pooled_voxels(network, given.mask))[0, 0]
+    within = near.cut(network.pooled(given.mask))[0, 0]
     pooled = pool_rows(rows[within].float(), network.architecture.pooling)
     return float(network.count(pooled[None])[0])
 
 
 def _picture(network: GpUnet, unit: float, near: NearFeatures, volume: CountedVolume) -> HeatPicture:
     k = int(np.argmax(volume.mask.sum(axis=(0, 1))))
-    (a, b), (c, d), (first, _) = near.region
-    found = network.heatmap(near.features[..., k - first : k - first + 1])[0, :, :, 0] * unit
-    heat = np.zeros(volume.mask.shape[:2], dtype=np.float32)
-    heat[a:b, c:d] = np.where(volume.mask[a:b, c:d, k], found.cpu().numpy(), 0.0)
-    return HeatPicture(volume.key, volume.intensities[:, :, k], heat)
+    heat = np.where(volume.mask[:, :, k], _raised(network, near, volume)[:, :, k], np.float32(0.0))
+    return HeatPicture(volume.key, volume.intensities[:, :, k], (heat * unit).astype(np.float32))
+
+
+def _raised(network: GpUnet, near: NearFeatures, volume: CountedVolume) -> Float32Array:
+    """Heat in the box of features, zero elsewhere, on the voxels of the volume, shape (I, J, K)."""
+    cell = network.architecture.cell
+    mask = torch.from_numpy(volume.mask)[None, None].to(near.features.device)
+    cells = network.pooled(mask)[0, 0]
+    heat = torch.zeros(cells.shape, device=mask.device)
+    (a, b), (c, d), (e, f) = near.region
+    heat[a:b, c:d, e:f] = network.heatmap(near.features)[0]
+    raised: Float32Array = raised_heat(heat, cells, cell).cpu().numpy()
+    return raised

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from epvs_cohort.model.network import Architecture, GpUnet, Pooling, fold_batch_norm, pool_maps, pool_rows
+from epvs_cohort.model.network import (
+    Architecture,
+    GpUnet,
+    Pooling,
+    cells_of,
+    fold_batch_norm,
+    pool_maps,
+    pool_rows,
+    raised_heat,
+)
 from tests.model.conftest import random_network
 
 
@@ -68,9 +77,45 @@ def test_features_have_the_size_of_the_input() -> None:
     assert network.features(torch.rand(2, 1, 16, 8, 24)).shape == (2, 2, 16, 8, 24)
 
 
+def test_without_the_way_up_features_lie_on_the_coarsest_cells() -> None:
+    architecture = Architecture(widths=(2, 3, 5), upsampling="none")
+    network = random_network(architecture)
+    assert (architecture.cell, Architecture(widths=(2, 3, 5)).cell) == (4, 1)
+    assert network.features(torch.rand(2, 1, 16, 8, 24)).shape == (2, 5, 4, 2, 6)
+    assert not any(name.startswith("up") for name in network.state_dict())
+    volume, mask = torch.rand(1, 1, 16, 12, 8), _mask((16, 12, 8))
+    features, cells = network.features(volume), cells_of(mask, 4)
+    expected = network.count(pool_maps(features, cells, "sum"))
+    torch.testing.assert_close(network(volume, mask), expected)
+
+
+def test_a_cell_is_of_the_mask_where_any_of_its_voxels_is() -> None:
+    mask = torch.zeros(1, 1, 8, 8, 8, dtype=torch.bool)
+    mask[0, 0, 3, 4, 0] = True
+    cells = cells_of(mask, 4)
+    assert cells.shape == (1, 1, 2, 2, 2)
+    assert torch.nonzero(cells).tolist() == [[0, 0, 0, 1, 0]]
+    assert cells_of(mask, 1) is mask
+
+
+def test_heat_of_cells_is_raised_linearly_between_their_middles() -> None:
+    heat = torch.tensor([1.0, 5.0, 100.0])[:, None, None]
+    cells = torch.tensor([True, True, False])[:, None, None]
+    raised = raised_heat(heat, cells, 4)[:, 0, 0]
+    assert raised.shape == (12,)
+    torch.testing.assert_close(raised[:2], torch.tensor([1.0, 1.0]))
+    torch.testing.assert_close(raised[2:6], torch.tensor([1.5, 2.5, 3.5, 4.5]))
+    torch.testing.assert_close(raised[6:8], torch.tensor([5.0, 5.0]))
+    assert raised_heat(heat, cells, 1) is heat
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "none"])
 @pytest.mark.parametrize(("widths", "convs"), [((2,), 1), ((2, 3), 1), ((2, 3), 2), ((2, 2, 2), 1)])
-def test_the_receptive_radius_bounds_what_an_input_voxel_changes(widths: tuple[int, ...], convs: int) -> None:
-    architecture = Architecture(widths=widths, convs_per_level=convs)
+def test_the_receptive_radius_bounds_what_an_input_voxel_changes(
+    widths: tuple[int, ...], convs: int, upsampling: str
+) -> None:
+    settings = {"widths": widths, "convs_per_level": convs, "upsampling": upsampling}
+    architecture = Architecture.model_validate(settings)
     network = GpUnet(architecture).double()
     for parameter in network.parameters():
         torch.nn.init.uniform_(parameter, 0.1, 1.0)
@@ -80,13 +125,16 @@ def test_the_receptive_radius_bounds_what_an_input_voxel_changes(widths: tuple[i
         moved = volume.clone()
         moved[0, 0, at] = 1.0
         changed = (network.features(moved) != network.features(volume)).any(dim=1).any(-1).any(-1)[0]
+        changed = changed.repeat_interleave(architecture.cell)
         reach = max(reach, *(abs(int(n) - at) for n in torch.nonzero(changed)))
     assert reach == architecture.receptive_radius
 
 
-def test_folding_batch_norm_changes_nothing() -> None:
+@pytest.mark.parametrize("upsampling", ["nearest", "none"])
+def test_folding_batch_norm_changes_nothing(upsampling: str) -> None:
     torch.manual_seed(1)
-    network = GpUnet(Architecture(widths=(4, 6, 8)), batch_norm=True)
+    architecture = Architecture.model_validate({"widths": (4, 6, 8), "upsampling": upsampling})
+    network = GpUnet(architecture, batch_norm=True)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             torch.nn.init.normal_(module.weight)

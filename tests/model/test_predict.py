@@ -12,7 +12,7 @@ import torch
 
 from epvs_cohort.errors import PredictionError
 from epvs_cohort.model.bundle import Bundle
-from epvs_cohort.model.network import Architecture
+from epvs_cohort.model.network import Architecture, raised_heat
 from epvs_cohort.model.predict import Predictor, needed_box
 from epvs_cohort.records import AcSlice, Prediction
 from tests.model.conftest import random_volume, save_tiny
@@ -68,6 +68,41 @@ def test_the_needed_box_gives_what_the_whole_volume_gives(
         heat = bundle.network.heatmap(features)[0].numpy()[volume.mask]
     np.testing.assert_allclose(result.heat, heat, rtol=1e-5, atol=1e-6)
     assert result.count == pytest.approx(float(heat.astype(np.float64).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("corner", [(40, 44, 41), (0, 50, 79)])
+def test_without_the_way_up_the_needed_box_gives_what_the_whole_volume_gives(
+    tmp_path: Path, corner: tuple[int, int, int]
+) -> None:
+    shape = (96, 96, 88)
+    architecture = Architecture(widths=(3, 4, 5), convs_per_level=1, upsampling="none")
+    bundle = save_tiny(tmp_path, architecture, shape)
+    labels = np.zeros(shape, np.uint8)
+    labels[tuple(slice(at, at + 9) for at in corner)] = 1
+    volume = dataclasses.replace(random_volume("a", 2, shape), labels=labels)
+    result = _one(Predictor(bundle, precision="float32").predict([volume])[0])
+    mask = torch.from_numpy(volume.mask)[None, None]
+    with torch.inference_mode():
+        features = bundle.network.features(torch.from_numpy(volume.intensities)[None, None])
+        cells = bundle.network.pooled(mask)[0, 0]
+        heat = bundle.network.heatmap(features)[0]
+    assert result.count == pytest.approx(float(heat[cells].double().sum()), rel=1e-5)
+    expected = raised_heat(heat, cells, 4).numpy()[volume.mask]
+    np.testing.assert_allclose(result.heat, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_without_the_way_up_a_slice_is_pooled_over_the_cells_it_crosses(tmp_path: Path) -> None:
+    architecture = Architecture(widths=(3, 4), pool_within="ac_slice", upsampling="none")
+    bundle = save_tiny(tmp_path, architecture)
+    volume = dataclasses.replace(random_volume("a", 1), ac=AcSlice(axis=2, index=7))
+    result = _one(Predictor(bundle, precision="float32").predict([volume])[0])
+    with torch.inference_mode():
+        heat = bundle.network.heatmap(
+            bundle.network.features(torch.from_numpy(volume.intensities)[None, None])
+        )
+    # Slice 7 lies in cells 3; the mask in cells 4 to 11 and 3 to 8.
+    assert result.count == pytest.approx(float(heat[0, 4:12, 3:9, 3].sum()), rel=1e-4)
+    assert len(result.heat) == volume.mask.sum()
 
 
 def test_a_model_of_the_slice_pools_within_it(tmp_path: Path) -> None:

@@ -78,6 +78,22 @@ def test_a_bundle_counts_as_its_card_says(bundle: Bundle, order: CountedOrder) -
     assert result.count == pytest.approx(6.0, abs=1.5)
 
 
+def test_a_network_without_the_way_up_learns_the_same_counts(order: CountedOrder, tmp_path: Path) -> None:
+    coarse = TINY.model_copy(update={"upsampling": "none"})
+    run = replace(order.run, out=tmp_path / "coarse")
+    bundle = train_counted(replace(order, recipe=recipe(epochs=10, architecture=coarse), run=run))
+    assert bundle.card.architecture.cell == 2
+    assert bundle.card.validation["r"] > 0.9
+    assert "without its upsampling path" in (run.out / "README.md").read_text()
+    drawn = blobs("new", 6, 7)
+    result = Predictor(bundle).predict([drawn.volume])[0]
+    assert isinstance(result, Prediction)
+    heat = np.zeros(drawn.volume.labels.shape, dtype=np.float32)
+    heat[drawn.volume.mask] = result.heat
+    at_blobs = [heat[tuple(np.floor(center).astype(int))] for center in drawn.centers]
+    assert min(at_blobs) > 2 * float(np.median(result.heat))
+
+
 def test_points_tune_the_weight_alone(bundle: Bundle, order: CountedOrder, tmp_path: Path) -> None:
     card = bundle.card
     assert card.score_weight is not None

@@ -33,17 +33,20 @@ def given() -> tuple[Tensor, Tensor]:
     return volumes, mask
 
 
-@pytest.mark.parametrize("widths", [(3,), (2, 3), (2, 3, 4), (2, 2, 3, 2)])
+@pytest.mark.parametrize(
+    ("widths", "up"),
+    [
+        ((3,), "nearest"), ((2, 3), "nearest"), ((2, 3, 4), "nearest"), ((2, 2, 3, 2), "nearest"),
+        ((2, 6), "none"), ((3, 4, 8), "none"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("convs", [1, 2])
 @pytest.mark.parametrize(("pooling", "within"), [("sum", "mask"), ("max", "mask"), ("mean", "crop")])
 def test_counts_and_gradients_are_those_of_the_network(
-    widths: tuple[int, ...], convs: int, pooling: Pooling, within: str
+    widths: tuple[int, ...], up: str, convs: int, pooling: Pooling, within: str
 ) -> None:
-    network = random_network(
-        Architecture.model_validate(
-            {"widths": widths, "convs_per_level": convs, "pooling": pooling, "pool_within": within}
-        )
-    )
+    settings = {"widths": widths, "convs_per_level": convs, "pooling": pooling, "pool_within": within}
+    network = random_network(Architecture.model_validate({**settings, "upsampling": up}))
     volumes, mask = given()
     whole, near = network(volumes, mask), counts_near(network, volumes, mask)
     assert float(whole.detach().min()) > 0.0

@@ -40,6 +40,13 @@ def test_each_protocol_names_a_model_that_fits() -> None:
         check_fits(load_bundle(protocol.model), protocol)
 
 
+@pytest.mark.parametrize(
+    ("name", "model_id"), [("gp-unet-sim", "d325b427b4c65402"), ("gp-unet-sim-ac", "e48d2a99dec0fe69")]
+)
+def test_a_shipped_model_keeps_the_name_that_its_published_figures_have(name: str, model_id: str) -> None:
+    assert load_bundle(name).model_id == model_id
+
+
 def test_the_card_says_that_the_scans_are_simulated(shipped: Bundle) -> None:
     assert "simulated" in shipped.card.trained_on
     assert "simulated" in shipped.card.validated_on
