@@ -14,7 +14,8 @@ from epvs_cohort.bounds import DEFAULT_LIMITS
 from epvs_cohort.errors import ProtocolError
 
 CountTarget = Literal["roi", "ac_slice"]
-Method = Literal["e", "f"]
+#: What is thresholded, by the letters of the paper's Table 1; see `compare.methods.registry`.
+Method = Literal["a", "b", "c", "d", "e", "f"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -90,8 +91,10 @@ class TrimSettings(Settings):
 class DetectionSettings(Settings):
     """Threshold by count and components (paper, Sec. 2.2)."""
 
-    #: ``e`` the heatmap alone, ``f`` heatmap plus intensities, ``auto`` f where the bundle has a weight for it.
-    method: Literal["auto", "e", "f"] = "auto"
+    #: ``e`` the heatmap alone, ``f`` heatmap plus intensities, ``auto`` f where the bundle has a weight for it; the
+    #: others are what the paper compares with: ``a`` intensities, ``b`` and ``c`` saliency, ``d`` a coarse class map
+    #: (``b`` and ``d``, and ``auto`` as ``d``, with a network without the upsampling path).
+    method: Literal["auto"] | Method = "auto"
     connectivity: Literal[6, 18, 26] = 26
 
 

@@ -16,7 +16,7 @@ from epvs_cohort.cli.progress import Live
 from epvs_cohort.cli.status import print_summary
 from epvs_cohort.cohort.run import Prepared, RunRequest, execute, make_ready, stoppable, summary_error
 from epvs_cohort.data.walk import SIDE_FILE
-from epvs_cohort.protocol import Protocol, load_protocol
+from epvs_cohort.protocol import Method, Protocol, load_protocol
 
 #: Passed-over files that are named one by one; of the rest the number is given.
 MOST_NAMED = 20
@@ -30,9 +30,11 @@ def run(
         str | None, typer.Option("--model", metavar="NAME|DIR", help="Instead of the protocol's model.")
     ] = None,
     method: Annotated[
-        Literal["e", "f"] | None,
+        Method | None,
         typer.Option(
-            "--method", help="e: heatmap alone; f: heatmap plus intensities (default where the model can)."
+            "--method",
+            help="e: heatmap alone; f: heatmap plus intensities (default where the model can); a: intensities; "
+            "c: saliency; with a model without upsampling path b: saliency, d: class map.",
         ),
     ] = None,
     store: Annotated[
@@ -89,7 +91,7 @@ def run(
     raise typer.Exit(summary_error(cohort))
 
 
-def _chosen(protocol: Protocol, model: str | None, method: Literal["e", "f"] | None) -> Protocol:
+def _chosen(protocol: Protocol, model: str | None, method: Method | None) -> Protocol:
     if model is not None:
         protocol = protocol.model_copy(update={"model": model})
     if method is not None:

@@ -14,10 +14,12 @@ import nibabel as nib
 from epvs_cohort.cohort.order import RunOrder
 from epvs_cohort.cohort.prepare_task import make
 from epvs_cohort.cohort.rows import Counted, Row, counted_row
+from epvs_cohort.compare.methods.method import Case
+from epvs_cohort.compare.methods.registry import METHODS
 from epvs_cohort.data.files import whole_file
 from epvs_cohort.data.pictures import lesion_pictures
 from epvs_cohort.data.store import PreparedStore, Stored, folder_name
-from epvs_cohort.detect.lesions import detect, heat_volume
+from epvs_cohort.detect.lesions import detect_scores, heat_volume
 from epvs_cohort.detect.maps import native_maps
 from epvs_cohort.errors import EpvsError, ModelError, PredictionError, StoreError
 from epvs_cohort.model.bundle import load_bundle
@@ -36,6 +38,11 @@ def _predictor(model: str, model_id: str, device: str, precision: Precision) -> 
         raise ModelError(f"{model}: holds model {bundle.model_id}, the run was started with {model_id}")
     # Threads are those that the cluster settings give the process.
     return Predictor(bundle, "cuda" if device == "cuda" else "cpu", precision=precision)
+
+
+def _predictor_of(order: RunOrder) -> Predictor:
+    settings = order.infer
+    return _predictor(settings.model, settings.model_id, settings.device, settings.precision)
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,7 @@ def _predict(
     missing = [key for key in stored if key not in done]
     if missing:
         began = time.perf_counter()
-        settings = order.infer
-        predictor = _predictor(settings.model, settings.model_id, settings.device, settings.precision)
-        answers = predictor.predict([stored[key].volume for key in missing])
+        answers = _predictor_of(order).predict([stored[key].volume for key in missing])
         seconds = (time.perf_counter() - began) / len(missing)
         for key, answer in zip(missing, answers, strict=True):
             if isinstance(answer, Prediction):
@@ -120,7 +125,9 @@ def _finish(store: PreparedStore, item: Stored, answer: tuple[Prediction, float]
     began = time.perf_counter()
     prediction, seconds = answer
     volume, protocol = item.volume, order.prepare.protocol
-    detection = detect(volume, prediction, protocol.detection, protocol.count_target, order.infer.score)
+    score = order.infer.score
+    scores = METHODS[score.method].score(Case(volume, prediction, lambda: _predictor_of(order), score))
+    detection = detect_scores(volume, prediction, scores, protocol.detection, protocol.count_target)
     pictured = replace(volume, pictures=store.pictures(volume.key))
     store.add_pictures(volume.key, lesion_pictures(pictured, heat_volume(volume, prediction), detection))
     if order.infer.maps is not None:

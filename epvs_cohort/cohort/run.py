@@ -18,6 +18,7 @@ from epvs_cohort.cohort.engine import Engine, Finished
 from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder
 from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan
 from epvs_cohort.cohort.rows import Row, failure_row
+from epvs_cohort.compare.methods.registry import settled_method
 from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.cohort_tables import Cohort, assemble, check_outputs, read_cohort, write_tables
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
@@ -25,7 +26,6 @@ from epvs_cohort.data.files import require_folder, sweep
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.parts import OutputPaths, Parts
 from epvs_cohort.data.tables import reserved_names
-from epvs_cohort.detect.score import resolve_score
 from epvs_cohort.errors import OutputError, StoppedError
 from epvs_cohort.model.bundle import Bundle, bundled_models, check_fits, load_bundle
 from epvs_cohort.protocol import Protocol
@@ -137,7 +137,7 @@ def make_ready(request: RunRequest) -> Prepared:
     protocol = request.protocol
     bundle = load_bundle(protocol.model)
     check_fits(bundle, protocol)
-    score = resolve_score(protocol.detection.method, bundle.card.heat_scale, bundle.card.score_weight)
+    score = settled_method(protocol.detection.method, bundle.card)
     options = replace(request.discover, reserved=reserved_names(protocol.roi.regions))
     discovery = discover(request.scans, options)
     order = RunOrder(

@@ -44,7 +44,9 @@ _COUNTS = (
     Column("count", _REAL, "lesions", "Real-valued count of the regression network, y-hat of Eq. 2"),
     Column("count_rounded", _WHOLE, "lesions", "max(0, floor(count + 0.5))"),
     Column("count_target", _TEXT, "", "What is counted: roi (whole region) or ac_slice (one axial slice)"),
-    Column("method", _TEXT, "", "Score that is thresholded: e (heatmap) or f (heatmap plus intensities)"),
+    Column(
+        "method", _TEXT, "", "Score that is thresholded, a to f; e is the heatmap, f heatmap plus intensities"
+    ),
     Column("n_lesions", _WHOLE, "lesions", "Lesions located in the region of interest"),
     Column("n_left", _WHOLE, "lesions", "Located lesions in the left hemisphere"),
     Column("n_right", _WHOLE, "lesions", "Located lesions in the right hemisphere"),

@@ -106,9 +106,38 @@ def detect(
     """
     if settings.method not in ("auto", score.method):
         raise ProtocolError(f"detection.method: {settings.method!r} asked for, score is {score.method!r}")
+    return detect_scores(volume, prediction, score_of(volume, prediction, score), settings, target)
+
+
+def detect_scores(
+    volume: PreparedVolume,
+    prediction: Prediction,
+    scores: Float32Array,
+    settings: DetectionSettings,
+    target: CountTarget,
+) -> Detection:
+    """Find the lesions of one scan on scores of any method, as `detect` does on those of (e) and (f).
+
+    Parameters
+    ----------
+    volume : PreparedVolume
+    prediction : Prediction
+        Its count is what is looked for; its heat is what lesions are described by.
+    scores : ndarray, shape (N,), float32
+        At the N voxels of the mask in C order.
+    settings : DetectionSettings
+        Of these the connectivity; the method is that of the scores.
+    target : {"roi", "ac_slice"}
+
+    Raises
+    ------
+    RoiError
+        The target is ``ac_slice`` and the mask does not meet that slice.
+    PredictionError
+        Count, heatmap or scores are not finite or do not fit the mask, or there are more than 65535 components.
+    """
     mask, slab = volume.mask, ac_slab(volume)
     touching = _needed(volume, slab) if target == "ac_slice" else None
-    scores = score_of(volume, prediction, score)
     settled = settle_threshold(
         scores, mask, rounded_count(prediction.count), settings.connectivity, touching=touching
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from epvs_cohort.errors import ModelError, PredictionError, RoiError
+from epvs_cohort.errors import ModelError, PredictionError, ProtocolError, RoiError
 from epvs_cohort.protocol import Method
 from epvs_cohort.records import Float32Array, Prediction, PreparedVolume
 
@@ -19,7 +19,8 @@ class ScoreSettings:
 
     Attributes
     ----------
-    method : {"e", "f"}
+    method : {"a", "b", "c", "d", "e", "f"}
+        Only (e) and (f) are scored here; the others are in `compare.methods`.
     heat_scale : float
         Heat that counts as 1, positive; used by (f) only.
     weight : float
@@ -83,7 +84,11 @@ def score_of(volume: PreparedVolume, prediction: Prediction, settings: ScoreSett
         The mask is empty.
     PredictionError
         The heatmap is not finite or does not fit the mask.
+    ProtocolError
+        The method is neither (e) nor (f).
     """
+    if settings.method not in ("e", "f"):
+        raise ProtocolError(f"score of method {settings.method!r}: legal here are 'e' and 'f'")
     mask = volume.mask
     heat = checked_heat(volume, prediction)
     if settings.method == "e":

@@ -25,7 +25,7 @@ from epvs_cohort.data.discover import DiscoverOptions
 from epvs_cohort.data.files import TEMPORARY_SUFFIX
 from epvs_cohort.data.parts import OutputPaths
 from epvs_cohort.data.store import VOLUME, PreparedStore
-from epvs_cohort.errors import UsageError
+from epvs_cohort.errors import ModelError, UsageError
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.protocol import DetectionSettings, Protocol
 from tests.cohort.conftest import TWO_PROCESSES, Counted
@@ -112,6 +112,26 @@ def test_maps_and_pictures_are_written_for_counted_scans(counted: Counted) -> No
     pictures = list(paths.figures.glob("*.png"))
     assert len(pictures) == 3
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_another_method_finds_as_many_elsewhere(copied: Counted) -> None:
+    saliency = Protocol(detection=DetectionSettings(method="c"))
+    request = RunRequest(copied.scans, copied.out, saliency, cluster=TWO_PROCESSES)
+    again = run_cohort(request)
+    good = again.scans[again.scans["status"] != "failed"]
+    before = copied.cohort.scans.set_index("scan").loc[good["scan"]]
+    assert set(good["method"]) == {"c"}
+    assert good["count"].tolist() == before["count"].tolist()
+    exact = good["threshold_how"] == "exact"
+    assert (good["n_lesions"] == good["count_rounded"])[exact].all()
+    assert not np.allclose(good["threshold"].to_numpy(), before["threshold"].to_numpy())
+
+
+def test_a_method_that_the_model_cannot_do_is_refused_before_any_work(copied: Counted) -> None:
+    for method in ("b", "d"):
+        wanted = Protocol(detection=DetectionSettings.model_validate({"method": method}))
+        with pytest.raises(ModelError, match=f"method {method}: .* needs a network without the upsampling"):
+            make_ready(RunRequest(copied.scans, copied.out, wanted))
 
 
 def test_nothing_temporary_is_left_and_a_scan_takes_five_files(counted: Counted) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from epvs_cohort.detect.score import ScoreSettings, resolve_score, score_of
-from epvs_cohort.errors import ModelError, PredictionError, RoiError
+from epvs_cohort.errors import ModelError, PredictionError, ProtocolError, RoiError
 from epvs_cohort.records import Prediction, PreparedVolume
 
 Make = Callable[..., PreparedVolume]
@@ -44,6 +44,13 @@ def test_scores_of_both_methods(make_volume: Make, labels: np.ndarray) -> None:
     assert both.dtype == np.float32
     expected = heat.astype(np.float64) / 4.0 + 0.25 * intensities[labels > 0].astype(np.float64)
     np.testing.assert_allclose(both, expected, rtol=0, atol=1e-6)
+
+
+def test_only_e_and_f_are_scored_here(make_volume: Make) -> None:
+    volume = make_volume()
+    prediction = Prediction("sub-01", 1.0, np.zeros(volume.mask.sum(), np.float32), "m")
+    with pytest.raises(ProtocolError, match="score of method 'b': legal here are 'e' and 'f'"):
+        score_of(volume, prediction, ScoreSettings("b"))
 
 
 def test_heat_that_does_not_fit_is_named(make_volume: Make) -> None:
