@@ -49,10 +49,8 @@ class Material:
     @cached_property
     def simulated(self) -> bool:
         """Whether the scans say so, in their notes or by the simulator's file beside them."""
-        return (
-            any("simulated" in note.lower() for note in self.notes)
-            or bool(self._descriptions)
-            or STATEMENT in stored_volume(self.split.training[0]).notes
+        return any("simulated" in note.lower() for note in self.notes) or are_simulated(
+            (*self.split.training, *self.split.validation)
         )
 
     @cached_property
@@ -81,6 +79,11 @@ class Material:
         """What the simulator wrote beside the stores of the scans, or one level up."""
         places = _data_sets((*self.split.training, *self.split.validation))
         return tuple(_description(place / SIMULATION_FILE) for place in places)
+
+
+def are_simulated(samples: Sequence[Sample]) -> bool:
+    """Whether prepared scans say that they are: the first of them, or the simulator's file beside any."""
+    return bool(_data_sets(samples)) or STATEMENT in stored_volume(samples[0]).notes
 
 
 def stored_volume(sample: Sample) -> PreparedVolume:

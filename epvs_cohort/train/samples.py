@@ -84,6 +84,11 @@ class Matched:
     unmatched: tuple[str, ...]
     uncounted: tuple[str, ...]
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Keys of all scans that were found or counted."""
+        return frozenset((*(sample.key for sample in self.samples), *self.unmatched, *self.uncounted))
+
 
 @dataclass(frozen=True)
 class Split:
@@ -189,7 +194,7 @@ def split_by_subject(samples: Sequence[Sample], fraction: float, seed: int) -> S
     """
     if not 0.0 < fraction < 1.0:
         raise UsageError(f"validation fraction {fraction:g}: above 0 and below 1 is legal")
-    subjects = sorted({sample.subject for sample in samples}, key=lambda subject: _rank(seed, subject))
+    subjects = subject_order(samples, seed)
     aside = round(fraction * len(subjects))
     if aside in (0, len(subjects)):
         raise CountsError(
@@ -199,6 +204,11 @@ def split_by_subject(samples: Sequence[Sample], fraction: float, seed: int) -> S
         )
     chosen = frozenset(subjects[:aside])
     return _split(samples, {sample.key for sample in samples if sample.subject in chosen})
+
+
+def subject_order(samples: Iterable[Sample], seed: int) -> list[str]:
+    """Persons in the order of a hash of seed and name, which does not hang on who else is there."""
+    return sorted({sample.subject for sample in samples}, key=lambda subject: _rank(seed, subject))
 
 
 def _rank(seed: int, subject: str) -> bytes:
