@@ -41,6 +41,10 @@ COMMANDS: Final = {
         "train_roi:train_roi",
         "Train the network that outlines the basal ganglia in any contrast, from label maps of heads alone.",
     ),
+    "compare": (
+        "compare:compare",
+        "Compare the paper's methods on counted SCANS with marked lesions: train, tune, and measure on test scans.",
+    ),
     "protocol": ("show:protocol_app", "Look at study protocols."),
     "model": ("show:model_app", "Look at model bundles."),
 }

@@ -1,7 +1,8 @@
-"""Live line of a training: one that changes on a terminal, one at each validation elsewhere."""
+"""Live lines of a training and of scans that are tried: they change on a terminal, and come now and then elsewhere."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from rich.text import Text
 # Loaded for type checkers alone: the line must not cost the import of torch.
 if TYPE_CHECKING:
     from epvs_cohort.train.scan_state import TrainState
+
+#: Seconds between two lines on scans where there is no terminal.
+LINE_SECONDS = 30.0
 
 
 def clock(seconds: float | None) -> str:
@@ -79,3 +83,42 @@ class LiveLine:
         if news != self._told:
             self._told = news
             self._console.print(Text(line_of(state)), soft_wrap=True)
+
+
+class ScanLine:
+    """Shows how many scans are done while its block runs: on a terminal a line that changes, else one now and then.
+
+    Parameters
+    ----------
+    console : Console
+        Where to show it.
+    what : str
+        What is done with them, for example ``tried``.
+    """
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._console, self._what = console, what
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._began = self._told = time.monotonic()
+
+    def __enter__(self) -> ScanLine:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """Show that so many scans of so many are done."""
+        now = time.monotonic()
+        left = (now - self._began) / done * (total - done) if done else None
+        line = Text(f"{done}/{total} scans {self._what}, {clock(left)} left", no_wrap=True)
+        if self._live is not None:
+            self._live.update(line)
+        elif done == total or now - self._told >= LINE_SECONDS:
+            self._console.print(line)
+            self._told = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +74,27 @@ class CountedData:
     unusable: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class UsableData:
+    """Counted scans that are prepared and can be used.
+
+    Attributes
+    ----------
+    samples : tuple of Sample
+    matched : Matched
+        What was asked for.
+    unusable : tuple
+        Key of each counted scan that cannot be used, and why.
+    words : str
+        How many scans were counted, and by how many readers.
+    """
+
+    samples: tuple[Sample, ...]
+    matched: Matched
+    unusable: tuple[tuple[str, str], ...]
+    words: str
+
+
 def is_first() -> bool:
     """Whether this process tells what happens: the only one, or the first that a launcher started."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -128,21 +149,55 @@ def gather(request: DataRequest, protocol: Protocol, run: RunSettings, console: 
         The folder of the model, the table of counts, the scans or the split cannot be used, or no scan is left.
     """
     from epvs_cohort.train.checkpoint import check_folder, require_startable
-    from epvs_cohort.train.samples import check_sides, match_counts
-    from epvs_cohort.train.volumes import check_samples
+    from epvs_cohort.train.samples import check_sides
 
     check_folder(run.out)
     require_startable(run.out, resume=run.resume)
+
+    def possible(matched: Matched) -> None:
+        # A split that cannot be is said now, not after hours of preparation.
+        check_sides(_split(request, run.seed, matched.samples, matched))
+
+    usable = usable_data(request, run.out, protocol, console, possible)
+    split = _split(request, run.seed, usable.samples, usable.matched)
+    said = _notes(split, usable.matched, len(usable.unusable))
+    for note in said:
+        console.print(Text(note))
+    return CountedData(split, (usable.words, *said), usable.unusable)
+
+
+def usable_data(
+    request: DataRequest, out: Path, protocol: Protocol, console: Console, possible: Callable[[Matched], None]
+) -> UsableData:
+    """Find, match, prepare and check counted scans; say by name what is left out.
+
+    Parameters
+    ----------
+    request : DataRequest
+    out : Path
+        Beside which native scans are prepared, where the request names no store.
+    protocol : Protocol
+    console : Console
+    possible : callable
+        Called before anything is prepared; raises where the scans that were counted cannot do.
+
+    Raises
+    ------
+    EpvsError
+        The table of counts or the scans cannot be used, or no scan is left.
+    """
+    from epvs_cohort.train.samples import match_counts
+    from epvs_cohort.train.volumes import check_samples
+
     counts = read_counts(request.counts)
     stored = store_in(request.scans)
-    store = request.store if request.store is not None else default_store(run.out)
+    store = request.store if request.store is not None else default_store(out)
     found = _native(request, store) if stored is None else _stored(request, stored)
     matched = match_counts(found, counts)
     console.print(Text(f"{counts.words}: {request.counts}"))
     _tell_names(console, "have a count and no scan, and are left out", matched.unmatched)
     _tell_names(console, "have no count, and are left out", matched.uncounted)
-    # A split that cannot be is said now, not after hours of preparation.
-    check_sides(_split(request, run.seed, matched.samples, matched))
+    possible(matched)
     failed: dict[str, str] = {}
     if stored is None:
         failed = _prepare(request, PreparedStore(store), protocol, matched.samples, console)
@@ -152,11 +207,7 @@ def gather(request: DataRequest, protocol: Protocol, run: RunSettings, console: 
     _tell_names(console, "cannot be used, and are left out", [f"{key} ({why})" for key, why in unusable])
     if not checked.usable:
         raise CountsError(f"{request.scans}: none of the {len(matched.samples)} counted scans can be used")
-    split = _split(request, run.seed, checked.usable, matched)
-    said = _notes(split, matched, len(unusable))
-    for note in said:
-        console.print(Text(note))
-    return CountedData(split, (counts.words, *said), unusable)
+    return UsableData(checked.usable, matched, unusable, counts.words)
 
 
 def _stored(request: DataRequest, store: PreparedStore) -> tuple[Candidate, ...]:
@@ -217,8 +268,7 @@ def _split(request: DataRequest, seed: int, samples: Sequence[Sample], matched: 
     try:
         fraction = float(request.validation)
     except ValueError:
-        known = {sample.key for sample in matched.samples} | {*matched.unmatched, *matched.uncounted}
-        return split_from_file(samples, Path(request.validation), known)
+        return split_from_file(samples, Path(request.validation), matched.known)
     return split_by_subject(samples, fraction, seed)
 
 

@@ -63,7 +63,7 @@ class Series:
     points : sequence of (x, y)
         In the order of the line; all within the axes.
     style : str
-        Class of the style sheet: ``strong``, ``faint``, ``mark`` or ``guide``.
+        Class of the page's style sheet, such as ``strong``, ``faint``, ``mark`` or ``guide``.
     drawn : str
         As a line, as dots, or both.
     labels : sequence of str
@@ -71,7 +71,7 @@ class Series:
     """
 
     points: Sequence[Point]
-    style: Literal["strong", "faint", "mark", "guide"] = "strong"
+    style: str = "strong"
     drawn: Literal["line", "dots", "both"] = "line"
     labels: Sequence[str] = ()
 
