@@ -151,7 +151,7 @@ def compare(
     ] = "auto",
 ) -> None:
     """Compare the paper's methods on counted SCANS with marked lesions: train, tune, and measure on test scans."""
-    with stoppable(out):
+    with stoppable(out, resumes=True):
         from epvs_cohort.data.lock import exclusive
         from epvs_cohort.model.predict import best_device, require_device
         from epvs_cohort.train.loop import RunSettings

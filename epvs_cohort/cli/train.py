@@ -232,19 +232,20 @@ def _check_mixture(
 
 
 @contextlib.contextmanager
-def stoppable(out: Path) -> Iterator[None]:
-    """Turn an interrupt, and a fault of the disk, into a stop that says how to go on."""
+def stoppable(out: Path, *, resumes: bool = False) -> Iterator[None]:
+    """Turn an interrupt, and a fault of the disk, into a stop that says how to go on: by --resume, or by itself."""
     try:
         yield
     except KeyboardInterrupt as error:
         raise StoppedError(
             "interrupted; what is prepared is kept, and so is the latest checkpoint, where there is one",
-            hint="the same command goes on, with --resume from the checkpoint",
+            hint="the same command goes on" + ("" if resumes else ", with --resume from the checkpoint"),
         ) from error
     except OSError as error:
         raise OutputError(
             f"{error.filename or out}: cannot be read or written: {error.strerror or error}",
-            hint="mend that and start again, with --resume where there is a checkpoint",
+            hint="mend that and start again"
+            + ("" if resumes else ", with --resume where there is a checkpoint"),
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -107,14 +108,18 @@ def _content(comparison: Comparison, panels: Sequence[dict[str, Any]]) -> dict[s
             {
                 "name": f"({row.method}) {METHODS[row.method].name}",
                 "style": f"m-{row.method}",
-                "cells": [estimate_words(measure, row.estimates[measure]) for measure in MEASURES],
+                "cells": [
+                    _two_lines(estimate_words(measure, row.estimates[measure])) for measure in MEASURES
+                ],
                 "seconds": f"{row.seconds:.1f}",
                 "paper": [f"{value:.1f}" for value in PAPER[row.method]],
             }
             for row in table.rows
         ],
         "reference": comparison.reference,
-        "differences": difference_rows(comparison),
+        "differences": [
+            (row[0], [_two_lines(cell) for cell in row[1:]]) for row in difference_rows(comparison)
+        ],
         "curves": _curves(comparison),
         "keys": [
             (f"m-{method}", f"({method}) {METHODS[method].name}") for method in comparison.trial.methods
@@ -123,6 +128,16 @@ def _content(comparison: Comparison, panels: Sequence[dict[str, Any]]) -> dict[s
         "near": f"{NEAR_SLICES:g}",
         "target": comparison.order.protocol.count_target,
     }
+
+
+def _two_lines(words: str) -> tuple[str, str]:
+    """An estimate and its interval, which is empty where there is none.
+
+    >>> _two_lines("54.8 (50.0 to 60.0)"), _two_lines("54.8")
+    (('54.8', '50.0 to 60.0'), ('54.8', ''))
+    """
+    value, _, interval = words.partition(" (")
+    return value, interval.removesuffix(")")
 
 
 def _curves(comparison: Comparison) -> str:
@@ -157,11 +172,20 @@ def _value(estimate: Any) -> float:
 
 
 def _within(curve: Sequence[CurvePoint], most: float) -> list[tuple[float, float]]:
-    """Points of a curve by rising false positives, cut off at the end of the axis on the line between two points."""
-    found = sorted((point.fpav, point.tpr) for point in curve)
-    kept = [point for point in found if point[0] <= most]
-    beyond = [point for point in found if point[0] > most]
-    if kept and beyond:
-        (x0, y0), (x1, y1) = kept[-1], beyond[0]
-        kept.append((most, y0 + (y1 - y0) * (most - x0) / (x1 - x0)))
-    return kept
+    """The highest sensitivity at up to so many false positives, by rising false positives, up to the axis's end.
+
+    As a threshold falls components run together, so that false positives may become fewer again and lesions be lost.
+    """
+    found: list[tuple[float, float]] = []
+    for x, y in sorted((point.fpav, point.tpr) for point in curve):
+        if x > most:
+            break
+        if not found or y > found[-1][1]:
+            found.append((x, y))
+    if found:
+        found.append((most, found[-1][1]))
+    return [
+        corner
+        for (x0, y0), (x1, y1) in itertools.pairwise(found)
+        for corner in ((x0, y0), (x1, y0), (x1, y1))
+    ]

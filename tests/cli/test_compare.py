@@ -109,9 +109,9 @@ def test_everything_is_trained_tuned_and_measured(compared: Path) -> None:
     table = pd.read_parquet(compared / "table.parquet").set_index("method")
     assert list(table.index) == list("abcdef")
     assert set(table["scans"]) == {6}
-    e, f = table.loc["e"], table.loc["f"]
-    assert e["tpr"] > 0.5
-    assert f["tpr"] >= e["tpr"] - 0.2
+    e = table.loc["e"]
+    assert e["tpr"] > 0.5, "the heatmap of a network that learned from counts lies on the blobs"
+    assert table.loc["a", "tpr"] > 0.8, "nothing else is as bright"
     assert (table["tpr"] == table["matched"] / table["lesions"]).all()
     assert np.allclose(table["fpav"], (table["found"] - table["matched"]) / 6)
     assert ((table["tpr_low"] <= table["tpr"]) & (table["tpr"] <= table["tpr_high"])).all()
