@@ -189,9 +189,7 @@ def test_a_named_bundle_lacks_no_training_and_its_weight_is_tuned_here(
 def test_models_that_know_test_scans_are_refused(cohort: Path, compared: Path, call: Call) -> None:
     code, _, err = call(*of(cohort, "leak", "--models", compared / "models", "--seed", 2))
     assert code == 3
-    assert re.search(
-        r"split.csv: the models of .* were trained or tuned on subjects of \d test scans: sub-", err
-    )
+    assert re.search(r"split.csv: model .* was trained or tuned on subjects of \d test scans: sub-", err)
     assert not (cohort / "leak" / "table.md").exists()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from epvs_cohort.compare.matching import MatchFigures
 from epvs_cohort.compare.trial import MarkedScan, Trial, centers_at, components_at, score_volume, try_scan
 from epvs_cohort.data.store import VOLUME, PreparedStore
 from epvs_cohort.detect.lesions import detect_scores
@@ -20,8 +23,6 @@ from tests.train.blobs import NATIVE, TINY, Blobs, blobs, protocol, save
 
 def bundle(folder: Path, upsampling: str) -> str:
     """Random weights, and a last layer that gives small counts."""
-    import torch
-
     torch.manual_seed(2)
     architecture = TINY.model_copy(update={"upsampling": upsampling})
     card = ModelCard(
@@ -73,8 +74,6 @@ def test_each_method_is_matched_at_the_count_of_its_own_network(marked: MarkedSc
 
 
 def test_bright_blobs_are_found_by_intensities(drawn: Blobs, marked: MarkedScan, trial: Trial) -> None:
-    from dataclasses import replace
-
     given = replace(trial, methods=("a",), thresholds={"a": (0.95, 0.6, 0.1)})
     curve = try_scan(marked, given).tried["a"].curve
     assert [(each.found, each.matched) for each in curve[:2]] == [(0, 0), (5, 5)]
@@ -107,6 +106,26 @@ def test_lesions_are_those_that_a_run_finds(marked: MarkedScan, trial: Trial) ->
         mine = centers_at(volume.mask, scored.scores, float(detection.threshold or 0.0))
         theirs = np.array([lesion.grid_voxel for lesion in detection.lesions])
         np.testing.assert_allclose(mine[np.lexsort(mine.T)], theirs[np.lexsort(theirs.T)], atol=1e-9)
+
+
+def test_in_the_slice_what_touches_it_is_counted_and_matched(
+    drawn: Blobs, marked: MarkedScan, trial: Trial
+) -> None:
+    # The slice is the grid's row 8; blobs lie in rows 4 and 5 or 8 and 9.
+    there = drawn.centers[drawn.centers[:, 2] > 7]
+    assert 0 < len(there) < len(drawn.centers)
+    there[:, 2] = 8.0
+    scan = replace(marked, points_mm=apply_affine(NATIVE, there))
+    sliced = replace(
+        trial, methods=("a", "e"), protocol=protocol(count_target="ac_slice"), thresholds={"a": (0.6,)}
+    )
+    found = try_scan(scan, sliced)
+    assert found.tried["a"].curve[0] == MatchFigures(len(there), len(there), len(there))
+    for each in found.tried.values():
+        assert each.figures.found == each.settled.n_components
+    nowhere = replace(drawn.volume, key="sub-2", ac=None)
+    save(marked.store, [Blobs(nowhere, drawn.centers)])
+    assert "no slice through the anterior commissure" in try_scan(replace(scan, key="sub-2"), sliced).fault
 
 
 def test_a_scan_that_cannot_be_used_says_why(marked: MarkedScan, trial: Trial) -> None:
