@@ -42,8 +42,8 @@ UNIT_BATCHES = 4
 
 #: Start of the shift of the batch norm that comes last among the network's modules: with two levels that before the
 #: last layer, where it leaves 2 % of voxels active; with more, that of the level below, where it only thins out what is
-#: handed up. The shipped models began so; another place changes the result of every seed. Without a way up there is none:
-#: all features of the few cells went out within ten steps of a trial, and nothing was learned any more.
+#: handed up. The shipped models began so; another place changes the result of every seed. Without a way up there is
+#: none: in a trial all features went out within ten steps, and nothing was learned any more.
 LAST_SHIFT = -2.0
 
 #: Draws the batch of a stage's step; the same arguments give the same batch.
