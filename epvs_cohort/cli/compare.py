@@ -245,7 +245,9 @@ class _Work:
         models = dict(with_history(folder, ready, parts, training=bool(lacking)))
         for network, training in trainings.items():
             write_split(folder, network, parts)
-            models[network] = self._train(training, parts, (usable.words, *notes), console)
+            # On a card sentences are joined by semicolons.
+            said = (usable.words, *(note.removesuffix(".") for note in notes))
+            models[network] = self._train(training, parts, said, console)
         order = ComparisonOrder(
             self.methods,
             {network: models[network] for network in needed},

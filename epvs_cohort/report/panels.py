@@ -50,6 +50,8 @@ NEAR_SLICES: Final = 3.0
 _TIMES, _MARGIN, _RADIUS = 3, 4, 10
 #: Prepared intensity shown as white: the trim leaves headroom above the tissue.
 _BRIGHT: Final = 0.85
+#: Quantile of a method's map in the mask that is shown white: a gradient's highest value stands alone.
+_WHITE: Final = 0.9995
 #: Ranks of the test scans, by number of true lesions, that are shown.
 _SHOWN: Final = (0.5, 0.8, 0.2)
 
@@ -165,7 +167,7 @@ def _map_and_segmentation(
     each, trial = scored
     scores = np.zeros(volume.labels.shape, dtype=np.float32)
     scores[volume.mask] = each.scores
-    middle, top = float(np.median(each.scores)), float(each.scores.max())
+    middle, top = (float(value) for value in np.quantile(each.scores, (0.5, _WHITE)))
     shown = np.where(volume.mask, (scores - middle) / max(top - middle, 1e-12), 0.0)
     heat = grey_panel(window(np.asarray(view.cut(shown), dtype=np.float32), 0.0, 1.0), view.size)
     segmentation = Pillow.new("RGB", view.size, (0, 0, 0))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from epvs_cohort.errors import ProtocolError
+from epvs_cohort.model.bundle import bundled_models
 from epvs_cohort.protocol import load_protocol, pipelines_dir
 from epvs_cohort.train.augment import AugmentSettings
 from epvs_cohort.train.recipe import Recipe, ScanRecipe, load_recipe
@@ -23,8 +24,17 @@ def test_recipe_loads_and_is_named_after_itself(path: Path) -> None:
     recipe = load_recipe(path.stem)
     assert recipe.name == path.stem
     assert recipe.description
-    if isinstance(recipe, Recipe):
+    if isinstance(recipe, Recipe) and recipe.name in bundled_models():
         assert load_protocol(recipe.protocol).model == recipe.name
+
+
+def test_the_network_without_upsampling_path_is_trained_as_the_bundled_one() -> None:
+    full, coarse = load_recipe("gp-unet-sim"), load_recipe("regression-sim")
+    assert isinstance(full, Recipe)
+    assert isinstance(coarse, Recipe)
+    same = {"name", "description", "architecture"}
+    assert coarse.model_dump(exclude=same) == full.model_dump(exclude=same)
+    assert coarse.architecture == full.architecture.model_copy(update={"upsampling": "none"})
 
 
 def test_the_paper_is_the_paper_where_it_says() -> None:
