@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -290,8 +290,6 @@ class _Work:
 
     def _parts(self, samples: Sequence[Sample], matched: Matched, marked: Points) -> ThreeParts:
         """Split, without the test scans whose lesions are not marked."""
-        from dataclasses import replace
-
         from epvs_cohort.cohort.comparison import lesions_of
         from epvs_cohort.train.test_split import three_by_subject, three_from_file
 
@@ -332,8 +330,6 @@ class _Work:
         return tuple(notes)
 
     def _train(self, order: CountedOrder, parts: ThreeParts, notes: Sequence[str], console: Console) -> Model:
-        from dataclasses import replace
-
         from epvs_cohort.cohort.comparison_models import Model
         from epvs_cohort.report.training import training_page
         from epvs_cohort.train.counted import train_counted

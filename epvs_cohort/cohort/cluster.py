@@ -26,6 +26,9 @@ from epvs_cohort.model.predict import Precision, bfloat16_is_fast
 
 _log = logging.getLogger(__name__)
 
+# Dask lets its loggers tell everything when it is imported, also where a command loads it after logging was set up.
+logging.getLogger("distributed").setLevel(logging.WARNING)
+
 _LOOPBACK = "127.0.0.1"
 
 #: Seconds to wait for a scheduler or for the first worker.

@@ -82,8 +82,20 @@ class Material:
 
 
 def are_simulated(samples: Sequence[Sample]) -> bool:
-    """Whether prepared scans say that they are: the first of them, or the simulator's file beside any."""
-    return bool(_data_sets(samples)) or STATEMENT in stored_volume(samples[0]).notes
+    """Whether scans say that they are: the first of them as it was prepared, or the simulator's file beside any.
+
+    That lies beside a prepared cohort, or at the root of the data set that native scans were prepared from.
+    """
+    if _data_sets(samples) or STATEMENT in stored_volume(samples[0]).notes:
+        return True
+    roots = {root for sample in samples for root in _native_folders(sample)}
+    return any((root / SIMULATION_FILE).is_file() for root in roots)
+
+
+def _native_folders(sample: Sample) -> Sequence[Path]:
+    """Folders that the data set of a native scan may begin at: its own, and those of visit and subject above it."""
+    made = PreparedStore(sample.folder.parent).facts(sample.key).provenance
+    return tuple(Path(made.input_path).parents)[:4] if made.input_path else ()
 
 
 def stored_volume(sample: Sample) -> PreparedVolume:

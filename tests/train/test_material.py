@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from epvs_cohort.train.material import Material
+from epvs_cohort.data.store import PreparedStore
+from epvs_cohort.train.material import Material, are_simulated
 from epvs_cohort.train.recipe import ScanRecipe
 from epvs_cohort.train.samples import Sample, Split
-from tests.train.stored import protocol, save, volume
+from tests.train.stored import PROVENANCE, protocol, save, volume
 
 PEOPLE = "participant_id\tage\tanatomy\nsub-a\t60\tone\nsub-b\t61\ttwo\nsub-c\t62\tone\n"
 
@@ -47,3 +49,18 @@ def test_a_table_that_does_not_tell_of_all_tells_nothing(
     if table is not None:
         (tmp_path / "data" / "participants.tsv").write_text(table)
     assert material(samples).maps(samples) is None
+
+
+def test_scans_prepared_from_a_simulated_data_set_are_simulated(tmp_path: Path) -> None:
+    path = tmp_path / "heads" / "sub-a" / "anat" / "sub-a_PDw.nii.gz"
+    path.parent.mkdir(parents=True)
+    made = replace(PROVENANCE, input_path=str(path))
+    store = PreparedStore(tmp_path / "elsewhere")
+    samples = (Sample("sub-a_PDw", "a", store.save(volume("sub-a_PDw"), made), 1.0, 1),)
+    assert not are_simulated(samples)
+    (tmp_path / "heads" / "simulation.json").write_text("{}")
+    assert are_simulated(samples)
+    beside = save(tmp_path / "data" / "prepared", volume("b"))
+    assert not are_simulated(beside)
+    (tmp_path / "data" / "simulation.json").write_text("{}")
+    assert are_simulated(beside)
