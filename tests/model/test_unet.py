@@ -27,7 +27,7 @@ def test_a_convolution_in_halves_is_the_same(shape: tuple[int, int, int]) -> Non
 
 
 def test_no_convolution_of_a_small_volume_takes_the_slow_way() -> None:
-    unit = ConvUnit(8, 8, batch_norm=False).to(memory_format=torch.channels_last_3d)
+    unit = ConvUnit(8, 8, batch_norm=False)
     volume = torch.rand(1, 8, 32, 24, 20)
     assert volume.shape[:4].numel() <= SLOW_UP_TO
     with profile(activities=[ProfilerActivity.CPU]) as seen:
