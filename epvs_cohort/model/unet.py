@@ -28,36 +28,34 @@ class ConvUnit(nn.Module):
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Map (B, C_in, I, J, K) to (B, C_out, I, J, K)."""
-        out = in_halves(self.conv, volumes) if _is_slow(volumes) else self.conv(volumes)
+        out = convolved(volumes, self.conv.weight, self.conv.bias)
         if self.norm is not None:
             out = self.norm(out)
         return F.relu(out, inplace=True)
 
 
-def _is_slow(volumes: Tensor) -> bool:
-    return volumes.device.type == "cpu" and volumes.shape[0] == 1 and volumes.shape[:4].numel() <= SLOW_UP_TO
-
-
-def in_halves(conv: nn.Conv3d, volumes: Tensor) -> Tensor:
-    """A padded 3x3x3 convolution of one volume as that of two halves, for two volumes are convolved faster than one.
+def convolved(volumes: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """Padded 3x3x3 convolution; one small volume goes through in two halves, which torch does several times as fast.
 
     Parameters
     ----------
-    conv : Conv3d
-        Kernel 3, padding 1.
-    volumes : Tensor, shape (1, C, I, J, K)
+    volumes : Tensor, shape (B, C, I, J, K)
+    kernel : Tensor, shape (C_out, C, 3, 3, 3)
+    bias : Tensor, shape (C_out,), or None
 
     Returns
     -------
-    Tensor, shape (1, C_out, I, J, K)
-        What ``conv`` gives, but for rounding.
+    Tensor, shape (B, C_out, I, J, K)
+        What ``conv3d`` gives with a padding of 1, but for rounding.
     """
+    if volumes.device.type != "cpu" or volumes.shape[0] != 1 or volumes.shape[:4].numel() > SLOW_UP_TO:
+        return F.conv3d(volumes, kernel, bias, padding=1)
     size = volumes.shape[2]
     half = (size + 1) // 2
     # Each half sees one voxel of the other; beyond the volume lie zeros, one more where the halves differ in size.
     padded = F.pad(volumes, (0, 0, 0, 0, 1, 1 + 2 * half - size))
     halves = torch.cat((padded[:, :, : half + 2], padded[:, :, half:]))
-    out = F.conv3d(halves, conv.weight, conv.bias, padding=(0, 1, 1))
+    out = F.conv3d(halves, kernel, bias, padding=(0, 1, 1))
     return torch.cat((out[:1], out[1:, :, : size - half]), dim=2)
 
 
