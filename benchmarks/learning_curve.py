@@ -87,6 +87,7 @@ class Options:
     anatomies: Path | None
     sizes: tuple[int, ...]
     minutes: float
+    random_minutes: float
     test: int
     seed: int
     work: Path
@@ -152,6 +153,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     add("--anatomies", type=Path, help="folder of the label maps of 14 people")
     add("--sizes", default="25,50,100,200", help="numbers of counted scans")
     add("--minutes", type=float, default=10.0, help="of training steps, for each point")
+    add("--random-minutes", type=float, help="the same for points of random weights (as --minutes)")
     add("--test", type=int, default=60, help="test volumes")
     add("--seed", type=int, default=SEED)
     add("--work", type=Path, required=True, help="folder of volumes and models; kept")
@@ -168,6 +170,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         anatomies=given.anatomies,
         sizes=tuple(sorted(int(size) for size in given.sizes.split(","))),
         minutes=given.minutes,
+        random_minutes=given.random_minutes or given.minutes,
         test=given.test,
         seed=given.seed,
         work=given.work,
@@ -240,7 +243,7 @@ def trained(point: Point, material: Material, options: Options) -> Path:
             ("--protocol", material.protocol),
             ("--recipe", recipe),
             ("--init", options.init if start == "init" else None),
-            ("--max-minutes", options.minutes),
+            ("--max-minutes", options.random_minutes if point.is_random else options.minutes),
             ("--seed", options.seed),
             ("--device", options.device),
             ("--threads", options.threads),
@@ -330,6 +333,7 @@ def write(options: Options, fine: Material, results: list[dict[str, Any]]) -> No
         ),
         "seed": options.seed,
         "minutes": options.minutes,
+        "random_minutes": options.random_minutes,
         "coarser": options.coarser,
         "device": options.device,
         "threads": options.threads,
@@ -348,8 +352,8 @@ def table_of(record: dict[str, Any]) -> str:
     others = "other people" if record["held_out"] else "**the same person's map: NOT held out**"
     lines = [
         f"Simulated scans, difficulty `{record['images_id']}`, seed {record['seed']}; at most {record['minutes']:g} "
-        f"minutes of training for each point ({record['device']}, threads {record['threads']}); counts of the "
-        f"simulated reader {READER}, a fifth of them for early stopping; {record['points'][0]['test_scans']} test "
+        f"minutes of training from the bundled model and {record['random_minutes']:g} from random weights "
+        f"({record['device']}, threads {record['threads']}); counts of the simulated reader {READER}, a fifth of them for early stopping; {record['points'][0]['test_scans']} test "
         f"volumes of {others}{_coarser(record['coarser'])}. No figure here is an accuracy on scans of people.",
         "",
         "| counted scans | start | ICC(A,1) with the truth | with the reader | ICC(C,1) | r | MAE | bias | steps |",
