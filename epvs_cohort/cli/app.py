@@ -41,6 +41,10 @@ COMMANDS: Final = {
         "train_roi:train_roi",
         "Train the network that outlines the basal ganglia in any contrast, from label maps of heads alone.",
     ),
+    "evaluate": (
+        "evaluate:evaluate",
+        "Compare a table of counts with readers' counts and marked lesions, and with a second visit.",
+    ),
     "protocol": ("show:protocol_app", "Look at study protocols."),
     "model": ("show:model_app", "Look at model bundles."),
 }

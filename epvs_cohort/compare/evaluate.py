@@ -109,6 +109,8 @@ class Evaluation:
     comparisons : tuple of Comparison
         Counts that were compared, the machine with its reference first.
     reference : str
+    origins : tuple of str
+        Scanners of the scans and the notes of their reading, each once.
     lesions : Lesions or None
     second : SecondVisit or None
     """
@@ -120,6 +122,7 @@ class Evaluation:
     scans: pd.DataFrame
     comparisons: tuple[Comparison, ...]
     reference: str
+    origins: tuple[str, ...]
     lesions: Lesions | None
     second: SecondVisit | None
 
@@ -197,9 +200,15 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
         scans=scan_table(sheet, given.readers, compared[0].scans, lesions),
         comparisons=tuple(compared),
         reference=given.readers.reference,
+        origins=_origins(given.cohort.scans),
         lesions=lesions,
         second=visit,
     )
+
+
+def _origins(scans: pd.DataFrame) -> tuple[str, ...]:
+    notes = (note for cell in scans["notes"] if cell is not None for note in cell)
+    return tuple(dict.fromkeys([*scans["scanner"].dropna(), *notes]))
 
 
 def _covariates(given: EvaluateInput, sheet: pd.DataFrame) -> pd.DataFrame:

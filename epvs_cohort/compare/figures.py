@@ -73,7 +73,9 @@ def comparison_rows(compared: Comparison, subjects: Sequence[str], drawing: Draw
         what = What(compared.kind, f"{len(compared.names)} readers", ", ".join(compared.names))
         return rows_of(what, subjects, icc_figures(compared.ratings), drawing) if subjects else []
     first, second = compared.names
-    return rows_of(What(compared.kind, first, second), subjects, _pair(compared.ratings, compared.kind), drawing)
+    return rows_of(
+        What(compared.kind, first, second), subjects, _pair(compared.ratings, compared.kind), drawing
+    )
 
 
 def _pair(ratings: FloatArray, kind: str) -> Figures:

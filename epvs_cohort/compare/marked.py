@@ -18,7 +18,7 @@ from epvs_cohort.protocol import CountTarget
 
 Score = Literal["peak_heat", "mean_heat"]
 #: Of a lesion: a pair, a marked one without partner, a located one without partner.
-Outcome = Literal["found", "missed", "false"]
+Outcome = Literal["true_positive", "false_negative", "false_positive"]
 CENTRES: Final[Mapping[CountTarget, tuple[str, str, str]]] = {
     "roi": ("x_mm", "y_mm", "z_mm"),
     "ac_slice": ("ac_x_mm", "ac_y_mm", "ac_z_mm"),
@@ -121,11 +121,11 @@ def outcome_of(scan: MarkedScan, reach: Reach) -> ScanOutcome:
         for true, found, d in zip(pairs.true, pairs.found, pairs.distance, strict=True)
     }
     rows = [
-        _row(scan, "found" if n in partner else "false", partner.get(n, (None, None)), n)
+        _row(scan, "true_positive" if n in partner else "false_positive", partner.get(n, (None, None)), n)
         for n in range(len(located))
     ]
     rows += [
-        _row(scan, "missed", (n, None), None)
+        _row(scan, "false_negative", (n, None), None)
         for n in range(len(marked))
         if n not in set(map(int, pairs.true))
     ]

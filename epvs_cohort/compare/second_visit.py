@@ -29,7 +29,7 @@ from epvs_cohort.protocol import CountTarget
 SECOND, FIRST = "second visit", "first visit"
 
 #: What both visits should have been counted with alike.
-_SAME: Final = ("model_id", "protocol_id", "method", "program_version")
+_SAME: Final = ("model_id", "protocol_id", "method", "version")
 
 
 @dataclass(frozen=True)
