@@ -153,14 +153,15 @@ def _tell(evaluation: Evaluation, console: Console) -> None:
     for note in evaluation.notes:
         more = len(note.names) - MOST_NAMED
         names = [*note.names[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
-        console.print(Text(note.words + (": " + "; ".join(names) if names else "")))
+        console.print(Text(note.text + (": " + "; ".join(names) if names else "")))
     table = Table(title=f"figures with 95 % bootstrap intervals (reference: {evaluation.reference})")
     for name in ("of", "figure", "value", "scans"):
         table.add_column(name, justify="right" if name == "scans" else "left", no_wrap=name != "of")
     figures = evaluation.figures
     for row in figures[figures["by"] == ""].to_dict("records"):
         if row["figure"] in TOLD.get(row["kind"], ()):
-            what = f"{row['first']} – {row['second']}"
+            sign = "minus" if row["kind"] == "difference" else "–"
+            what = f"{row['first']} {sign} {row['second']}"
             table.add_row(Text(what), row["figure"], _interval(row), str(row["scans"]))
     console.print(table)
 

@@ -278,13 +278,10 @@ def _lesions(
     lesions = Lesions(tuple(outcomes))
     missed = tuple(each.scan.key for each in outcomes if not each.scan.counted)
     if missed:
-        work.notes.append(
-            Note(f"{len(missed)} marked scans have no count: their lesions count as missed", missed)
-        )
+        work.notes.append(Note("marked, but without a count: their lesions count as missed", missed))
     empty = tuple(each.scan.key for each in outcomes if each.figures.true == 0)
     if empty:
-        words = f"{len(empty)} marked scans are without lesions: the mean sensitivity leaves them out"
-        work.notes.append(Note(words, empty))
+        work.notes.append(Note("marked as without lesions: the mean sensitivity leaves them out", empty))
     work.rows += lesion_rows(lesions, grouped, settings.froc_limit, settings.drawing)
     return lesions
 
@@ -301,11 +298,10 @@ def _marked_keys(work: _Work, points: Mapping[str, FloatArray]) -> list[str]:
     if not marked:
         raise UsageError("--points: no scan that is marked is left")
     if unmarked := tuple(key for key in asked if key not in set(marked)):
-        why = "a reader counted some, or none is known to have looked"
+        why = "no point marked there, though not every reader is known to have counted 0"
         if work.settings.all_marked:
-            why = "no reader counted"
-        words = f"{len(unmarked)} scans without a marked lesion are in no figure on lesions, for {why} there"
-        work.notes.append(Note(words, unmarked))
+            why = "neither a point nor a count by a reader there"
+        work.notes.append(Note(f"in no figure on lesions: {why}", unmarked))
     return marked
 
 

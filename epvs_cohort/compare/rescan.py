@@ -97,7 +97,7 @@ def pair_scans(first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[
         found = [(str(key), str(key)) for key in first.index if key in second.index]
         alone = [str(key) for key in first.index if key not in second.index]
         others = [str(key) for key in second.index if key not in first.index]
-        notes += _alone(alone, "of the first table have no second scan", others)
+        notes += _alone(alone, others)
     else:
         how = "by subject"
         found, notes = _by_subject(first, second)
@@ -117,11 +117,9 @@ def pair_scans(first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[
     return Pairs(tuple(kept), how, tuple(notes))
 
 
-def _alone(first: Sequence[str], words: str, second: Sequence[str]) -> list[Note]:
-    notes = [Note(f"{len(first)} scans {words}", tuple(first))] if first else []
-    if second:
-        notes.append(Note(f"{len(second)} scans of the second table have no first scan", tuple(second)))
-    return notes
+def _alone(first: Sequence[str], second: Sequence[str]) -> list[Note]:
+    notes = [Note("scans of the first table without a second scan", tuple(first))] if first else []
+    return notes + ([Note("scans of the second table without a first scan", tuple(second))] if second else [])
 
 
 def _by_subject(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[tuple[str, str]], list[Note]]:
@@ -141,13 +139,14 @@ def _by_subject(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[tuple[s
     ]
     notes = []
     if several:
-        words = f"{len(several)} subjects have several scans, which are not paired: name the pairs"
-        notes.append(Note(words, tuple(several)))
+        notes.append(
+            Note("subjects with several scans, which are not paired: name the pairs", tuple(several))
+        )
     paired = {key for pair in found for key in pair}
     named = {key for s in both for key in (*scans[0][s], *scans[1][s])}
     alone = [str(key) for key in first.index if key not in paired | named]
     others = [str(key) for key in second.index if key not in paired | named]
-    return found, notes + _alone(alone, "of the first table have no second scan", others)
+    return found, notes + _alone(alone, others)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,21 +151,17 @@ def _counted(visits: Visits, pairs: Pairs) -> tuple[tuple[tuple[str, str], ...],
             same.append(_name(pair))
         else:
             kept.append(pair)
-    notes = _notes({"one scan of which has no count": uncounted, "that are one and the same image": same})
+    left_out = {
+        "pairs left out, for one scan has no count": uncounted,
+        "pairs left out, for both are one image": same,
+    }
+    notes = [Note(words, tuple(names)) for words, names in left_out.items() if names]
     if len(kept) < 2:
         raise UsageError(
             f"--rescan: {len(kept)} pairs have two counts of two images; at least 2 are needed",
-            hint="; ".join(f"{note.words}: {', '.join(note.names[:5])}" for note in notes),
+            hint="; ".join(f"{note.text}: {', '.join(note.names[:5])}" for note in notes),
         )
     return tuple(kept), notes
-
-
-def _notes(left_out: Mapping[str, Sequence[str]]) -> list[Note]:
-    return [
-        Note(f"{len(names)} pairs of scans are left out {words}", tuple(names))
-        for words, names in left_out.items()
-        if names
-    ]
 
 
 def _name(pair: tuple[str, str]) -> str:

@@ -21,6 +21,15 @@ class Note:
     words: str
     names: tuple[str, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """Words, and of how many they are said.
+
+        >>> Note("rejected, and left out", ("a", "b")).text
+        'rejected, and left out (2)'
+        """
+        return f"{self.words} ({len(self.names)})" if self.names else self.words
+
 
 def scan_sheet(
     scans: pd.DataFrame, decisions: Mapping[str, Decision] | None, *, without_flagged: bool
@@ -97,40 +106,26 @@ def sheet_notes(sheet: pd.DataFrame, decisions: Mapping[str, Decision] | None) -
     unknown = ~sheet["subject_known"]
     notes = []
     if decisions is not None:
-        notes.append(
-            Note(f"{int(rejected.sum())} rejected scans are left out", _said(sheet[rejected], "decision"))
-        )
-        notes += _note(sheet[doubted], "scans in doubt are kept", "decision")
-        strangers = tuple(sorted(set(decisions) - set(sheet.index)))
-        if strangers:
-            notes.append(
-                Note(f"{len(strangers)} decisions are about scans that are not in the table", strangers)
-            )
-    notes += _note(sheet[failed], "scans have no count", "uncounted")
-    if (flagged & excluded & ~rejected).any():
-        notes += _note(sheet[flagged & excluded & ~rejected], "flagged scans are left out, as asked", "flags")
-    notes += _note(sheet[flagged & ~excluded], "flagged scans are counted in as any other", "flags")
+        unknown_keys = tuple(sorted(set(decisions) - set(sheet.index)))
+        notes += _note(sheet[rejected], "rejected, and left out", "decision") or [Note("no scan is rejected")]
+        notes += _note(sheet[doubted], "in doubt, and kept", "decision")
+        notes += [Note("decided about, but not in the table", unknown_keys)] if unknown_keys else []
+    notes += _note(sheet[failed], "without a count", "uncounted")
+    notes += _note(sheet[flagged & excluded & ~rejected], "flagged, and left out as asked", "flags")
+    notes += _note(sheet[flagged & ~excluded], "flagged, and counted in as any other scan", "flags")
     repeated = sheet[~excluded & sheet["subject_known"]].groupby("subject")
-    several = [f"{subject}: {', '.join(map(str, rows.index))}" for subject, rows in repeated if len(rows) > 1]
-    if several:
-        notes.append(
-            Note(
-                f"{len(several)} subjects have several scans; each scan is compared by its own key, and the bootstrap "
-                "draws a subject with all scans",
-                tuple(several),
-            )
-        )
-    notes += _note(
-        sheet[unknown & ~excluded],
-        "scans have no subject in the table, and each counts as a person of its own",
+    several = tuple(
+        f"{subject}: {', '.join(map(str, rows.index))}" for subject, rows in repeated if len(rows) > 1
     )
-    return notes
+    if several:
+        words = "subjects with several scans: each scan is compared by its own key, and the bootstrap draws a subject"
+        notes.append(Note(f"{words} with all of them", several))
+    words = "without a subject in the table, and each taken for a person of its own"
+    return notes + _note(sheet[unknown & ~excluded], words)
 
 
 def _note(rows: pd.DataFrame, words: str, column: str | None = None) -> list[Note]:
-    if rows.empty:
-        return []
-    return [Note(f"{len(rows)} {words}", _said(rows, column))]
+    return [] if rows.empty else [Note(words, _said(rows, column))]
 
 
 def _said(rows: pd.DataFrame, column: str | None) -> tuple[str, ...]:
@@ -165,7 +160,7 @@ def strangers(sheet: pd.DataFrame, keys: Iterable[str], what: str) -> list[Note]
             hint="name each scan by its key, in the column scan of the table of counts",
         )
     named = tuple(f"{key}{_like(key, sheet)}" for key in unknown)
-    return [Note(f"{len(unknown)} scans have a {what}, but are not in the table of counts", named)]
+    return [Note(f"with a {what}, but not in the table of counts", named)]
 
 
 def lacking(sheet: pd.DataFrame, keys: Iterable[str], what: str) -> list[Note]:

@@ -13,6 +13,7 @@ import pandas as pd
 from epvs_cohort.compare.bootstrap import Estimate
 from epvs_cohort.compare.evaluate import TARGETS, Evaluation
 from epvs_cohort.compare.figures import THIRDS
+from epvs_cohort.compare.matching import pool_matches
 from epvs_cohort.compare.readers import Comparison
 from epvs_cohort.data.files import write_whole
 from epvs_cohort.report.evaluation_charts import Drawn, bland_altman, froc, scatter, standalone
@@ -24,36 +25,51 @@ FIGURES_FOLDER: Final = "figures"
 #: Names of one note that are on the page; the record holds all.
 MOST_NAMED: Final = 200
 
-#: Columns of the tables of counts: head, figure, decimals.
-_COUNTS: Final = (
+#: Columns of tables: head, figure, decimals.
+_AGREEMENT: Final = (
     ("ICC(A,1)", "icc_a1", 3),
     ("ICC(C,1)", "icc_c1", 3),
+    ("ICC(A,k)", "icc_ak", 3),
+    ("ICC(C,k)", "icc_ck", 3),
+    ("Pearson's r", "pearson", 3),
+    ("Spearman's ρ", "spearman", 3),
+)
+_ERRORS: Final = (
     ("bias", "bias", 2),
     ("limits of agreement", "loa", 2),
     ("mean absolute", "mae", 2),
     ("MSE", "mse", 2),
     ("R²", "r2", 3),
-    ("Pearson's r", "pearson", 3),
-    ("Spearman's ρ", "spearman", 3),
-    ("ICC(A,2)", "icc_ak", 3),
-    ("ICC(C,2)", "icc_ck", 3),
+    ("slope", "slope", 3),
 )
+_OF_GROUPS: Final = (*_AGREEMENT[:2], *_ERRORS[:3])
+_OF_THIRDS: Final = (_ERRORS[0], _ERRORS[2])
 _LESIONS: Final = (
+    ("Sensitivity (TPR): part of the marked lesions found", "sensitivity", 3),
+    ("False discovery rate (FDR): part of the located ones that are none", "false_discovery_rate", 3),
+    ("False marks a scan (FPav)", "false_positives_per_scan", 2),
+    ("F1", "f1", 3),
+    ("Mean sensitivity, over scans with lesions", "mean_sensitivity", 3),
+    ("Mean false discovery rate, over scans with located lesions", "mean_false_discovery_rate", 3),
+    ("Mean F1, over scans with either", "mean_f1", 3),
+    ("Mean absolute difference of located and marked numbers", "absolute_count_difference", 2),
+    ("Area under the free-response curve", "froc_area", 3),
+    ("Sensitivity at 0.25 false marks a scan", "sensitivity_at_0.25", 3),
+    ("at 0.5", "sensitivity_at_0.5", 3),
+    ("at 1", "sensitivity_at_1", 3),
+    ("at 2", "sensitivity_at_2", 3),
+)
+_LESIONS_BY: Final = (
     ("sensitivity", "sensitivity", 3),
     ("false discovery rate", "false_discovery_rate", 3),
     ("false marks a scan", "false_positives_per_scan", 2),
     ("F1", "f1", 3),
-    ("mean sensitivity", "mean_sensitivity", 3),
-    ("mean false discovery rate", "mean_false_discovery_rate", 3),
-    ("mean F1", "mean_f1", 3),
-    ("absolute count difference", "absolute_count_difference", 2),
-    ("FROC area", "froc_area", 3),
 )
 _PAIRS: Final = (
-    ("found again", "found_again", 3),
-    ("found before", "found_before", 3),
-    ("lesion agreement", "lesion_agreement", 3),
-    ("mean distance, mm", "mean_distance_mm", 2),
+    ("Found again: part of the first visit's lesions with a partner", "found_again", 3),
+    ("Found before: part of the second visit's", "found_before", 3),
+    ("Lesion agreement: twice the partners over all lesions of both", "lesion_agreement", 3),
+    ("Mean distance of partners, MNI mm", "mean_distance_mm", 2),
 )
 
 
@@ -66,6 +82,11 @@ class _Part:
     group: str
     figures: dict[str, Estimate]
     scans: int
+    sign: str
+
+    @property
+    def words(self) -> str:
+        return self.group or f"{self.first} {self.sign} {self.second}"
 
 
 @dataclass(frozen=True)
@@ -79,9 +100,10 @@ class _Parts:
         found: dict[tuple[str, str], dict[tuple[str, str, str], _Part]] = {}
         for row in table.to_dict("records"):
             first, second, group = str(row["first"]), str(row["second"]), str(row["group"])
+            sign = "minus" if row["kind"] == "difference" else "–"
             parts = found.setdefault((str(row["kind"]), str(row["by"])), {})
             part = parts.setdefault(
-                (first, second, group), _Part(first, second, group, {}, int(row["scans"]))
+                (first, second, group), _Part(first, second, group, {}, int(row["scans"]), sign)
             )
             value, low, high = (float(row[name]) for name in ("value", "low", "high"))
             known = None if np.isnan(low) else low
@@ -134,50 +156,67 @@ def write_evaluation_page(out: Path, evaluation: Evaluation, inputs: Mapping[str
 def _content(evaluation: Evaluation, parts: _Parts, inputs: Mapping[str, str]) -> dict[str, Any]:
     foremost, *others = evaluation.comparisons
     pairs = [each for each in others if len(each.names) == 2 and len(each.scans) > 1]
-    limit = evaluation.settings.froc_limit
-    lesions, visit = evaluation.lesions, evaluation.second
+    machine, readers = parts.chosen("machine"), parts.chosen("inter-reader", "intra-reader")
     return {
         "name": Path(inputs["table"]).name,
         "simulated": is_simulated(evaluation),
         "subtitle": _subtitle(evaluation, foremost),
         "tiles": _tiles(evaluation, parts, foremost),
         "about": _about(evaluation, inputs),
-        "notes": [_note(note.words, note.names) for note in evaluation.notes],
+        "notes": [_note(note.text, note.names) for note in evaluation.notes],
         "reference": evaluation.reference,
-        "counts": _table("Machine and readers", parts.chosen("machine"), _COUNTS),
+        "counts": _tables("Machine and readers", machine, _AGREEMENT, _ERRORS),
         "count_charts": _pair_charts(foremost, parts.compared(foremost), "machine"),
-        "readers": _table(
-            "Readers with one another and themselves", parts.chosen("inter-reader", "intra-reader"), _COUNTS
-        ),
-        "all_readers": _all_readers(parts),
-        "differences": _differences(parts),
+        "readers": [
+            *_tables("Readers with one another and themselves", readers, _AGREEMENT, _ERRORS),
+            *_tables("All readers together", parts.chosen("all readers"), _AGREEMENT),
+        ],
+        "differences": _tables("Difference of agreement", parts.chosen("difference"), _AGREEMENT),
         "reader_charts": [
             drawn
             for n, each in enumerate(pairs, start=1)
             for drawn in _pair_charts(each, parts.compared(each), f"{each.kind}-{n}")
         ],
-        "groups": _groups(evaluation, parts),
-        "thirds": _table(
-            "Errors by thirds of the count",
-            parts.chosen("machine", by=THIRDS),
-            _COUNTS[2:3] + _COUNTS[4:5],
-            by_group=True,
-        ),
-        "lesions": _table("Located and marked lesions", parts.chosen("lesions"), _LESIONS),
-        "lesion_charts": [] if lesions is None else [froc(lesions, limit, _froc_words(parts, limit))],
-        "reach": evaluation.settings.reach.words,
-        "score": evaluation.settings.score.replace("_", " "),
-        "limit": f"{limit:g}",
-        "target": evaluation.about["count_target"],
-        "how_paired": "" if visit is None else visit.how,
-        "visit": _table("Second and first visit", parts.chosen("rescan"), _COUNTS),
-        "visit_lesions": _table(
-            "Lesions of both visits, in MNI space", parts.chosen("rescan lesions"), _PAIRS
-        ),
-        "visit_charts": []
-        if visit is None
-        else _pair_charts(visit.counts, parts.compared(visit.counts), "rescan"),
+        "groups": _groups(parts),
+        "thirds": _tables("Errors by thirds of the count", parts.chosen("machine", by=THIRDS), _OF_THIRDS),
         "resamples": evaluation.settings.drawing.n_resamples,
+        **_lesion_content(evaluation, parts),
+        **_visit_content(evaluation, parts),
+    }
+
+
+def _lesion_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
+    settings, lesions = evaluation.settings, evaluation.lesions
+    found: dict[str, Any] = {
+        "lesions": None,
+        "lesion_charts": [],
+        "reach": settings.reach.words,
+        "score": settings.score.replace("_", " "),
+        "limit": f"{settings.froc_limit:g}",
+        "target": evaluation.about["count_target"],
+    }
+    if lesions is not None:
+        total = pool_matches([each.figures for each in lesions.outcomes])
+        caption = (
+            f"{total.true} marked and {total.found} located lesions of {len(lesions.outcomes)} scans, {total.matched} "
+            "of them pairs"
+        )
+        found["lesions"] = _list(caption, parts.chosen("lesions")[0], _LESIONS)
+        found["lesion_charts"] = [froc(lesions, settings.froc_limit, _froc_words(parts, settings.froc_limit))]
+    return found
+
+
+def _visit_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
+    visit = evaluation.second
+    if visit is None:
+        return {"visit": [], "visit_charts": [], "visit_lesions": None, "how_paired": ""}
+    first, second = (sum(getattr(each, name) for each in visit.lesions) for name in ("first", "second"))
+    caption = f"{first} lesions of the first and {second} of the second visits of {len(visit.keys)} pairs"
+    return {
+        "visit": _tables("Second and first visit", parts.chosen("rescan"), _AGREEMENT, _ERRORS),
+        "visit_charts": _pair_charts(visit.counts, parts.compared(visit.counts), "rescan"),
+        "visit_lesions": _list(caption, parts.chosen("rescan lesions")[0], _PAIRS),
+        "how_paired": visit.how,
     }
 
 
@@ -199,7 +238,7 @@ def _tiles(evaluation: Evaluation, parts: _Parts, foremost: Comparison) -> list[
     scans = f"with {evaluation.reference}, {len(foremost.scans)} scans"
     tiles = [
         _tile("ICC(A,1) of counts", figures, "icc_a1", 3, scans),
-        _tile("Bias", figures, "bias", 2, "lesions a scan, machine minus " + evaluation.reference),
+        _tile("Bias", figures, "bias", 2, f"lesions a scan, machine minus {evaluation.reference}"),
         _tile("Mean absolute error", figures, "mae", 2, "lesions a scan"),
     ]
     for part in parts.chosen("lesions"):
@@ -241,23 +280,24 @@ def _note(words: str, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _table(
-    caption: str, chosen: Sequence[_Part], columns: Sequence[tuple[str, str, int]], *, by_group: bool = False
-) -> Table | None:
-    """Figures as a table, one row each; columns that no row has are left out."""
-    if not chosen:
-        return None
-    kept = [column for column in columns if any(_cell(part, *column[1:]) != "–" for part in chosen)]
-    heads = ("group" if by_group else "compared", "scans", *(head for head, _, _ in kept))
-    cells = [
-        (
-            part.group if by_group else f"{part.first} – {part.second}",
-            str(part.scans),
-            *(_cell(part, figure, digits) for _, figure, digits in kept),
-        )
-        for part in chosen
-    ]
-    return Table(f"{caption} as a table", caption, heads, cells)
+def _tables(caption: str, chosen: Sequence[_Part], *columns: Sequence[tuple[str, str, int]]) -> list[Table]:
+    """Figures as tables, one row each; columns that no row has are left out."""
+    tables = []
+    for own in columns if chosen else ():
+        kept = [column for column in own if any(_cell(part, *column[1:]) != "–" for part in chosen)]
+        heads = ("group" if chosen[0].group else "compared", "scans", *(head for head, _, _ in kept))
+        rows = [
+            (part.words, str(part.scans), *(_cell(part, figure, digits) for _, figure, digits in kept))
+            for part in chosen
+        ]
+        tables.append(Table(f"{caption} as a table", caption, heads, rows))
+    return tables
+
+
+def _list(caption: str, part: _Part, columns: Sequence[tuple[str, str, int]]) -> Table:
+    """Figures of one comparison, a row each."""
+    rows = [(head, _cell(part, figure, digits)) for head, figure, digits in columns]
+    return Table(f"{caption} as a table", caption, ("figure", "value"), rows)
 
 
 def _cell(part: _Part, figure: str, digits: int) -> str:
@@ -289,30 +329,15 @@ def _span(estimate: Estimate, digits: int) -> str:
     return f"{_number(estimate.low, digits)} to {_number(estimate.high, digits)}"
 
 
-def _all_readers(parts: _Parts) -> Table | None:
-    columns = (
-        ("ICC(A,1)", "icc_a1", 3), ("ICC(C,1)", "icc_c1", 3), ("ICC(A,k)", "icc_ak", 3), ("ICC(C,k)", "icc_ck", 3),
-    )  # fmt: skip
-    return _table("All readers together", parts.chosen("all readers"), columns)
-
-
-def _differences(parts: _Parts) -> Table | None:
-    columns = (("difference of ICC(A,1)", "icc_a1", 3), ("difference of ICC(C,1)", "icc_c1", 3))
-    return _table("The machine's agreement minus another reading's", parts.chosen("difference"), columns)
-
-
-def _groups(evaluation: Evaluation, parts: _Parts) -> list[dict[str, Any]]:
+def _groups(parts: _Parts) -> list[dict[str, Any]]:
     columns = dict.fromkeys(by for _, by in parts.of if by not in ("", THIRDS))
-    counts, lesions = _COUNTS[:5], _LESIONS[:4]
     return [
         {
             "column": column,
-            "counts": _table(
-                f"Counts by {column}", parts.chosen("machine", by=column), counts, by_group=True
-            ),
-            "lesions": _table(
-                f"Lesions by {column}", parts.chosen("lesions", by=column), lesions, by_group=True
-            ),
+            "tables": [
+                *_tables(f"Counts by {column}", parts.chosen("machine", by=column), _OF_GROUPS),
+                *_tables(f"Lesions by {column}", parts.chosen("lesions", by=column), _LESIONS_BY),
+            ],
         }
         for column in columns
     ]

@@ -53,7 +53,7 @@ def scatter(name: str, compared: Comparison, words: str) -> Drawn:
     x, y = (linear_axis(f"count, {side}", values, from_zero=True) for side in (second, first))
     rows, said = _thinned(compared)
     labels = [f"{scan}: {first} {a:.2f}, {second} {b:g}" for scan, a, b in rows]
-    title = f"{first} over {second}".capitalize()
+    title = f"{first[:1].upper()}{first[1:]} over {second}"
     series = [
         Series([(x.low, x.low), (x.high, x.high)], "guide"),
         Series([(b, a) for _, a, b in rows], "strong", "dots", labels),
