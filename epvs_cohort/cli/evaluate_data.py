@@ -92,10 +92,10 @@ def _cohort(path: Path) -> Cohort:
 def _second(files: EvaluateFiles) -> Cohort | None:
     if files.rescan is None:
         return None
-    if files.rescan.absolute() == files.table.absolute():
+    if files.rescan.absolute() == files.table.absolute() and files.rescan_pairs is None:
         raise UsageError(
-            f"--rescan {files.rescan}: the same table as the first; every scan would agree with itself",
-            hint="where one table holds both visits, count them into two, for example with --include",
+            f"--rescan {files.rescan}: the same table as the first, in which every scan would be its own pair",
+            hint="where one table holds both visits, --rescan-pairs FILE names its pairs, with the columns scan, rescan",
         )
     return _cohort(files.rescan)
 

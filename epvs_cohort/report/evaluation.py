@@ -31,14 +31,16 @@ _AGREEMENT: Final = (
     ("ICC(C,1)", "icc_c1", 3),
     ("ICC(A,k)", "icc_ak", 3),
     ("ICC(C,k)", "icc_ck", 3),
-    ("Pearson's r", "pearson", 3),
-    ("Spearman's ρ", "spearman", 3),
 )
 _ERRORS: Final = (
     ("bias", "bias", 2),
     ("limits of agreement", "loa", 2),
     ("mean absolute", "mae", 2),
     ("MSE", "mse", 2),
+)
+_LINES: Final = (
+    ("Pearson's r", "pearson", 3),
+    ("Spearman's ρ", "spearman", 3),
     ("R²", "r2", 3),
     ("slope", "slope", 3),
 )
@@ -165,10 +167,10 @@ def _content(evaluation: Evaluation, parts: _Parts, inputs: Mapping[str, str]) -
         "about": _about(evaluation, inputs),
         "notes": [_note(note.text, note.names) for note in evaluation.notes],
         "reference": evaluation.reference,
-        "counts": _tables("Machine and readers", machine, _AGREEMENT, _ERRORS),
+        "counts": _tables("Machine and readers", machine, _AGREEMENT, _ERRORS, _LINES),
         "count_charts": _pair_charts(foremost, parts.compared(foremost), "machine"),
         "readers": [
-            *_tables("Readers with one another and themselves", readers, _AGREEMENT, _ERRORS),
+            *_tables("Readers with one another and themselves", readers, _AGREEMENT, _ERRORS, _LINES),
             *_tables("All readers together", parts.chosen("all readers"), _AGREEMENT),
         ],
         "differences": _tables("Difference of agreement", parts.chosen("difference"), _AGREEMENT),
@@ -213,7 +215,7 @@ def _visit_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
     first, second = (sum(getattr(each, name) for each in visit.lesions) for name in ("first", "second"))
     caption = f"{first} lesions of the first and {second} of the second visits of {len(visit.keys)} pairs"
     return {
-        "visit": _tables("Second and first visit", parts.chosen("rescan"), _AGREEMENT, _ERRORS),
+        "visit": _tables("Second and first visit", parts.chosen("rescan"), _AGREEMENT, _ERRORS, _LINES),
         "visit_charts": _pair_charts(visit.counts, parts.compared(visit.counts), "rescan"),
         "visit_lesions": _list(caption, parts.chosen("rescan lesions")[0], _PAIRS),
         "how_paired": visit.how,
