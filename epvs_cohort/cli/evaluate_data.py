@@ -95,7 +95,7 @@ def _second(files: EvaluateFiles) -> Cohort | None:
     if files.rescan.absolute() == files.table.absolute() and files.rescan_pairs is None:
         raise UsageError(
             f"--rescan {files.rescan}: the same table as the first, in which every scan would be its own pair",
-            hint="where one table holds both visits, --rescan-pairs FILE names its pairs, with the columns scan, rescan",
+            hint="where one table holds both visits, --rescan-pairs FILE names its pairs (columns scan, rescan)",
         )
     return _cohort(files.rescan)
 

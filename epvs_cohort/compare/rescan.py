@@ -104,11 +104,8 @@ def pair_scans(first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[
     kept = [(a, b) for a, b in found if not first.at[a, "excluded"] and not second.at[b, "excluded"]]
     if len(kept) < len(found):
         left_out = tuple(a if a == b else f"{a}, {b}" for a, b in found if (a, b) not in kept)
-        notes.append(
-            Note(
-                f"{len(left_out)} pairs of scans are left out with one that is rejected or flagged", left_out
-            )
-        )
+        words = "pairs left out with a scan that is rejected, or flagged and left out as asked"
+        notes.append(Note(words, left_out))
     if not kept:
         raise UsageError(
             "--rescan: no scan of the two tables is a pair, by key or by subject",

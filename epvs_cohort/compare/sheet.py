@@ -167,11 +167,7 @@ def lacking(sheet: pd.DataFrame, keys: Iterable[str], what: str) -> list[Note]:
     """A note of the scans that another table does not have; those that are excluded are not missed."""
     have = set(keys)
     without = tuple(str(key) for key in sheet.index[sheet["excluded"] == ""] if key not in have)
-    return (
-        [Note(f"{len(without)} scans of the table have no {what}, and are left out", without)]
-        if without
-        else []
-    )
+    return [Note(f"in the table of counts without a {what}, and left out", without)] if without else []
 
 
 def _like(key: str, sheet: pd.DataFrame) -> str:

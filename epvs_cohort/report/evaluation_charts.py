@@ -159,7 +159,7 @@ def _thinned(compared: Comparison) -> tuple[list[tuple[str, float, float]], str]
     rows = [
         (scan, float(a), float(b)) for scan, (a, b) in zip(compared.scans, compared.ratings, strict=True)
     ][::every]
-    said = f" Drawn is every {every}th of {len(compared.scans)} scans." if every > 1 else ""
+    said = f" Of {len(compared.scans)} scans one in {every} is drawn." if every > 1 else ""
     return rows, said
 
 

@@ -48,6 +48,7 @@ def test_help_and_version_load_nothing_heavy(option: str) -> None:
         (("status", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
         (("simulate", "--help"), {"torch", "itk", "dask", "distributed"}),
         (("train", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
+        (("evaluate", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed", "pandas", "scipy"}),
         (("train-roi", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
     ],
 )

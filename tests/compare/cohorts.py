@@ -48,6 +48,7 @@ class Row:
 
 def write_cohort(path: Path, rows: Sequence[Row], target: str = "roi", **about: Any) -> Cohort:
     """Write the three tables of a run that counted these scans, and read them back."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     protocol = Protocol().model_copy(update={"count_target": target})
     told = {
         "run_id": path.stem,
