@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -88,6 +89,12 @@ def evaluate(
     rescan_pairs: Annotated[
         Path | None, typer.Option("--rescan-pairs", help="Which scans are pairs: a table scan,rescan.")
     ] = None,
+    rescan_radius_mm: Annotated[
+        float | None,
+        typer.Option(
+            "--rescan-radius-mm", min=0.0, help="MNI mm in which lesions of two visits match (as --radius)."
+        ),
+    ] = None,
     decisions: Annotated[
         Path | None, typer.Option("--decisions", help="Table scan,decision: rejected scans are left out.")
     ] = None,
@@ -105,11 +112,14 @@ def evaluate(
     from epvs_cohort.compare.evaluate import evaluate as compared
     from epvs_cohort.compare.evaluation_files import check_folder, write_evaluation
     from epvs_cohort.compare.groups import Grouping
+    from epvs_cohort.compare.marked import Reach
     from epvs_cohort.compare.resamples import Drawing
     from epvs_cohort.report.evaluation import write_evaluation_page
 
     if not points:
         _need_points(all_marked, radius is not None or radius_mm is not None, rescan is not None)
+    if rescan_radius_mm is not None and rescan is None:
+        raise UsageError("--rescan-radius-mm is of two visits: legal with --rescan only")
     files = EvaluateFiles(
         table=table,
         counts=counts,
@@ -123,6 +133,9 @@ def evaluate(
     settings = EvaluateSettings(
         count_target=count_target,
         reach=reach_of(radius, radius_mm),
+        visit_reach=reach_of(radius, radius_mm)
+        if rescan_radius_mm is None
+        else Reach(rescan_radius_mm, "mm"),
         score=score,
         froc_limit=froc_limit,
         groupings=tuple(Grouping.of(text) for text in by or ()),
@@ -131,9 +144,11 @@ def evaluate(
         drawing=Drawing(seed, resamples),
     )
     check_folder(out)
-    evaluation = compared(read_inputs(files), settings)
-    write_evaluation(out, evaluation, files.words)
-    page = write_evaluation_page(out, evaluation, files.words)
+    errors = Console(stderr=True)
+    with errors.status("comparing") if errors.is_terminal else nullcontext():
+        evaluation = compared(read_inputs(files), settings)
+        write_evaluation(out, evaluation, files.words)
+        page = write_evaluation_page(out, evaluation, files.words)
     _tell(evaluation, Console(soft_wrap=True))
     Console(soft_wrap=True).print(
         Text(f"page: {page}\ntables: {out / 'figures.csv'} and the others beside it")

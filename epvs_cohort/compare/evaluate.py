@@ -50,6 +50,8 @@ class EvaluateSettings:
         What the readers counted and marked; None takes the table's word, and says so.
     reach : Reach
         How near a located lesion must lie to a marked one.
+    visit_reach : Reach
+        How near lesions of two visits must lie in MNI space, where what both registrations differ by comes on top.
     score : str
         Column of the table of lesions that orders marks for the free-response curve.
     groupings : tuple of Grouping
@@ -60,6 +62,7 @@ class EvaluateSettings:
 
     count_target: CountTarget | None = None
     reach: Reach = field(default_factory=Reach)
+    visit_reach: Reach = field(default_factory=Reach)
     score: Score = "peak_heat"
     froc_limit: float = FROC_LIMIT
     groupings: tuple[Grouping, ...] = ()
@@ -184,7 +187,8 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
     if not given.cohort.finished:
         left = given.cohort.n_asked - len(sheet)
         notes.append(Note(f"the run is not finished: {left} scans have no row yet, and are in no figure"))
-    notes += sheet_notes(sheet, given.decisions)
+    other_keys = () if given.rescan is None else map(str, given.rescan.scans["scan"])
+    notes += sheet_notes(sheet, given.decisions, other_keys)
     counted = [str(key) for key in given.readers.table.index]
     notes += strangers(sheet, counted, "count by a reader") + lacking(sheet, counted, "count by a reader")
     work = _Work(given, settings, sheet, _covariates(given, sheet), notes)
@@ -225,7 +229,10 @@ def _grouped(work: _Work) -> list[tuple[Grouping, pd.Series[Any]]]:
     found = []
     groupings = list(work.settings.groupings)
     flagged = ((work.sheet["status"] == "flagged") & (work.sheet["excluded"] == "")).any()
-    if flagged and not any(each.column == "status" for each in groupings):
+    columns = [each.column for each in groupings]
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise UsageError(f"--by {twice[0]}: given {columns.count(twice[0])} times; each column once is legal")
+    if flagged and "status" not in columns:
         groupings.append(Grouping("status"))
     for grouping in groupings:
         if grouping.column not in work.covariates.columns:
@@ -248,6 +255,8 @@ def _counts(work: _Work, grouped: Sequence[tuple[Grouping, pd.Series[Any]]]) -> 
             "are needed"
         )
     for each in compared:
+        if not each.scans:
+            work.notes.append(Note(f"no scan was counted by both {' and '.join(each.names)}"))
         work.rows += comparison_rows(each, work.subjects(each.scans), drawing)
     for rivalry in rivalries(machine, readers):
         work.rows += difference_rows(rivalry, work.subjects(rivalry.scans), drawing)
@@ -315,7 +324,9 @@ def _grid(cell: object) -> FloatArray | None:
 def _second(work: _Work, rescan: Cohort) -> SecondVisit:
     given, settings = work.given, work.settings
     sheet = scan_sheet(rescan.scans, given.decisions, without_flagged=settings.without_flagged)
-    visit = second_visit(Visits(given.cohort, rescan, work.sheet, sheet), given.rescan_pairs, settings.reach)
+    visit = second_visit(
+        Visits(given.cohort, rescan, work.sheet, sheet), given.rescan_pairs, settings.visit_reach
+    )
     work.notes += [Note(f"second visit: {note.words}", note.names) for note in visit.notes]
     work.rows += visit_rows(visit, work.subjects(visit.counts.scans), settings.drawing)
     return visit

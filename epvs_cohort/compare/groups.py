@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,7 @@ class Grouping:
         return cls(column, edges)
 
 
-def groups_of(values: pd.Series[float] | pd.Series[str], grouping: Grouping) -> list[str]:
+def groups_of(values: pd.Series[Any], grouping: Grouping) -> list[str]:
     """Group of each scan.
 
     Parameters

@@ -236,7 +236,7 @@ def lesion_figures(outcomes: Sequence[ScanOutcome], weights: FloatArray) -> Mapp
 
     sensitivity (TPR), false_discovery_rate (FDR) and f1 are over all lesions in one sum, false_positives_per_scan
     (FPav of the paper's Table 1) over all scans; mean_sensitivity is the mean over scans with lesions, mean_f1 that
-    over scans with lesions or marks (F1 as in the VALDO challenge, there by overlap), mean_false_discovery_rate that
+    over scans with lesions or marks (as in the VALDO challenge), mean_false_discovery_rate that
     over scans with marks; absolute_count_difference, VALDO's other measure, is the mean over counted scans of the
     difference between located and marked lesions.
     """

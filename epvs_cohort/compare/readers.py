@@ -75,14 +75,18 @@ def reader_counts(readings: Sequence[Reading], again: Mapping[str, str]) -> Read
     Raises
     ------
     CountsError
-        A name of ``again`` is not in the table, stands for itself or for another such name, or some scans have a name
-        and others do not.
+        A name of ``again`` is not in the table or leads to another such name, a reader is named as the machine or the
+        mean is in the figures, or some counts have a reader and others do not.
     """
     names = {each.reader for each in readings}
     if "" in names and len(names) > 1:
         nameless = next(each.scan for each in readings if not each.reader)
         raise CountsError(
             f"counts of readers: scan {nameless!r} has a count without a reader; others have one"
+        )
+    if taken := names & {MACHINE, MEAN}:
+        raise CountsError(
+            f"reader {min(taken)!r}: stands for something else in the figures", hint="rename the reader"
         )
     for name, reader in again.items():
         if unknown := {name, reader} - names:

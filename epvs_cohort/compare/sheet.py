@@ -96,8 +96,19 @@ def _uncounted(row: Mapping[Any, Any]) -> str:
     return ""
 
 
-def sheet_notes(sheet: pd.DataFrame, decisions: Mapping[str, Decision] | None) -> list[Note]:
-    """What is said of the scans of a table whatever is compared."""
+def sheet_notes(
+    sheet: pd.DataFrame, decisions: Mapping[str, Decision] | None, elsewhere: Iterable[str] = ()
+) -> list[Note]:
+    """What is said of the scans of a table whatever is compared.
+
+    Parameters
+    ----------
+    sheet : DataFrame
+        As of `scan_sheet`.
+    decisions : mapping of str to Decision, optional
+    elsewhere : iterable of str
+        Scans of another table that decisions may be about.
+    """
     excluded = sheet["excluded"] != ""
     rejected = sheet["decision"].str.startswith("reject")
     doubted = sheet["decision"].str.startswith("doubt") & ~excluded
@@ -106,7 +117,7 @@ def sheet_notes(sheet: pd.DataFrame, decisions: Mapping[str, Decision] | None) -
     unknown = ~sheet["subject_known"]
     notes = []
     if decisions is not None:
-        unknown_keys = tuple(sorted(set(decisions) - set(sheet.index)))
+        unknown_keys = tuple(sorted(set(decisions) - set(sheet.index) - set(elsewhere)))
         notes += _note(sheet[rejected], "rejected, and left out", "decision") or [Note("no scan is rejected")]
         notes += _note(sheet[doubted], "in doubt, and kept", "decision")
         notes += [Note("decided about, but not in the table", unknown_keys)] if unknown_keys else []

@@ -211,7 +211,7 @@ def _lesion_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
 def _visit_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
     visit = evaluation.second
     if visit is None:
-        return {"visit": [], "visit_charts": [], "visit_lesions": None, "how_paired": ""}
+        return {"visit": [], "visit_charts": [], "visit_lesions": None, "how_paired": "", "visit_reach": ""}
     first, second = (sum(getattr(each, name) for each in visit.lesions) for name in ("first", "second"))
     caption = f"{first} lesions of the first and {second} of the second visits of {len(visit.keys)} pairs"
     return {
@@ -219,6 +219,7 @@ def _visit_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
         "visit_charts": _pair_charts(visit.counts, parts.compared(visit.counts), "rescan"),
         "visit_lesions": _list(caption, parts.chosen("rescan lesions")[0], _PAIRS),
         "how_paired": visit.how,
+        "visit_reach": evaluation.settings.visit_reach.words,
     }
 
 

@@ -75,8 +75,8 @@ def figure(out: Path, kind: str, name: str) -> float:
 def test_one_command_writes_tables_page_and_charts(call: Call, files: dict[str, Path]) -> None:
     code, out, err = call(
         files["counts"], "--counts", files["readers"], "--same-reader", "A2=A", "--count-target", "roi",
-        "--points", files["points"], "--rescan", files["second"], "--by", "age=65,70", "--resamples", 100,
-        "--decisions", files["decisions"], "--out", files["out"],
+        "--points", files["points"], "--rescan", files["second"], "--rescan-radius-mm", 3,
+        "--by", "age=65,70", "--resamples", 100, "--decisions", files["decisions"], "--out", files["out"],
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert "rejected, and left out (1): sub-3_T2w: reject: motion" in out
@@ -88,6 +88,7 @@ def test_one_command_writes_tables_page_and_charts(call: Call, files: dict[str, 
     record = json.loads((files["out"] / "evaluation.json").read_text())
     assert record["inputs"]["same-reader"] == "A2=A"
     assert record["settings"]["reach"] == {"radius": 3.0, "unit": "voxels"}
+    assert record["settings"]["visit_reach"] == {"radius": 3.0, "unit": "mm"}
     page = (files["out"] / "evaluation.html").read_text()
     assert "By age" in page
     assert (files["out"] / "figures" / "bland-altman-machine.svg").exists()
@@ -157,6 +158,7 @@ def test_one_table_may_hold_both_visits_where_pairs_are_named(call: Call, files:
             2,
             "one of them is legal",
         ),
+        (["{counts}", "--counts", "{readers}", "--rescan-radius-mm", "3"], 2, "legal with --rescan only"),
         (["{counts}", "--counts", "{readers}", "--rescan-pairs", "{pairs}"], 2, "legal with --rescan only"),
         (["{counts}", "--counts", "{readers}", "--rescan", "{slice}"], 3, "they are never compared"),
         (["{counts}", "--counts", "{readers}", "--decisions", "{readers}"], 3, "no column decision"),

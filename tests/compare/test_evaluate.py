@@ -19,6 +19,7 @@ from epvs_cohort.data.counts import Reading
 from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.manifest import Table
 from epvs_cohort.errors import ConfigError, CountsError, ManifestError, UsageError
+from epvs_cohort.report.evaluation import write_evaluation_page
 from tests.compare.cohorts import Row, write_cohort
 
 SETTINGS = EvaluateSettings("roi", drawing=Drawing(1, 100))
@@ -136,6 +137,26 @@ def test_flagged_scans_may_be_left_out(given: EvaluateInput) -> None:
     assert "status" not in set(found.figures["by"])
 
 
+def test_readers_who_counted_no_scan_together_are_named(given: EvaluateInput) -> None:
+    apart = [*readings({"a": 2, "b": 4, "c": 1}, "A"), *readings({"d": 4, "f": 4}, "B")]
+    found = evaluate(replace(given, readers=reader_counts(apart, {}), points=None), SETTINGS)
+    assert "no scan was counted by both A and B" in told(found)
+    assert "inter-reader" not in set(found.figures["kind"])
+
+
+def test_a_table_without_lesions_and_with_equal_counts_is_evaluated_all_the_same(tmp_path: Path) -> None:
+    cohort = write_cohort(tmp_path / "none.parquet", [Row("a", 0.0, "1"), Row("b", 0.0, "1")])
+    asked = EvaluateInput(cohort, reader_counts(readings({"a": 0, "b": 0}), {}), {})
+    found = evaluate(asked, SETTINGS)
+    undefined = found.figures[found.figures["figure"].isin(["icc_a1", "sensitivity", "froc_area", "r2"])]
+    assert len(undefined) == 4
+    assert undefined["value"].isna().all()
+    assert value(found, "lesions", "false_positives_per_scan") == 0.0
+    # Two scans of one person have no interval.
+    assert found.figures["low"].isna().all()
+    write_evaluation_page(tmp_path / "page", found, {"table": "none.parquet"})
+
+
 def test_groups_are_of_covariates_and_of_the_status(given: EvaluateInput) -> None:
     asked = replace(SETTINGS, groupings=(Grouping("age", (60.0,)), Grouping("site")))
     found = evaluate(given, asked)
@@ -147,6 +168,8 @@ def test_groups_are_of_covariates_and_of_the_status(given: EvaluateInput) -> Non
     assert value(found, "machine", "mae", by="count, in thirds", group="0 to 2") == pytest.approx(0.3)
     with pytest.raises(UsageError, match=r"no such column; there are session, status, scanner, .* age, site"):
         evaluate(given, replace(SETTINGS, groupings=(Grouping("sex"),)))
+    with pytest.raises(UsageError, match="age: given 2 times"):
+        evaluate(given, replace(SETTINGS, groupings=(Grouping("age"), Grouping("age", (60.0,)))))
     with pytest.raises(UsageError, match="no such column"):
         evaluate(given, replace(SETTINGS, groupings=(Grouping("count_rounded"),)))
 
@@ -243,8 +266,9 @@ def test_files_hold_what_was_found_and_replace_an_earlier_evaluation(
     } | {RECORD_FILE}
     pd.testing.assert_frame_equal(pd.read_parquet(out / "figures.parquet"), found.figures, check_dtype=False)
     scans = pd.read_csv(out / "scans.csv").set_index("scan")
-    assert scans.loc["a", ["count", "count by reader", "lesions_matched"]].tolist() == [2.2, 2, 2]
-    assert pd.isna(scans.loc["f", "lesions_marked"])
+    told_of = ["count", "count by reader", "lesions_matched"]
+    assert scans[told_of].to_dict("index")["a"] == {"count": 2.2, "count by reader": 2, "lesions_matched": 2}
+    assert scans["lesions_marked"].dropna().index.tolist() == ["a", "b", "c", "d", "e"]
     check_folder(out)
     write_evaluation(out, evaluate(replace(given, points=None), SETTINGS), {"table": "counts.parquet"})
     assert not (out / "lesions.csv").exists()

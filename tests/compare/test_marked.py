@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,11 @@ from tests.compare.cohorts import GRID_FROM_NATIVE
 
 
 def scan(
-    marked: list[list[float]], located: list[list[float]], *, key: str = "a", counted: bool = True
+    marked: Sequence[Sequence[float]],
+    located: Sequence[Sequence[float]],
+    *,
+    key: str = "a",
+    counted: bool = True,
 ) -> MarkedScan:
     centres = np.array(located, dtype=np.float64).reshape(-1, 3)
     found = Located(centres, np.arange(1.0, len(centres) + 1), np.linspace(1.0, 0.5, len(centres)))
@@ -62,7 +68,7 @@ def test_rows_say_who_is_whose_partner() -> None:
 
 def outcomes() -> list[ScanOutcome]:
     """Scans: 2 of 3 found and one false mark; none there and one false mark; failed with 2; none there, none marked."""
-    far = [[0.0, 0, 0], [20, 0, 0], [40, 0, 0]]
+    far: list[list[float]] = [[0, 0, 0], [20, 0, 0], [40, 0, 0]]
     scans = [
         scan(far, [far[0], far[1], [60, 0, 0]], key="a"),
         scan([], [[0, 0, 0]], key="b"),

@@ -81,6 +81,12 @@ def test_names_that_lead_nowhere_are_refused(again: dict[str, str], words: str) 
         reader_counts(READINGS, again)
 
 
+@pytest.mark.parametrize("name", [MACHINE, MEAN])
+def test_names_that_mean_something_else_are_refused(name: str) -> None:
+    with pytest.raises(CountsError, match=f"reader '{name}': stands for something else"):
+        reader_counts([Reading("a", name, 1, 3)], {})
+
+
 def test_some_counts_without_a_reader_are_refused() -> None:
     with pytest.raises(CountsError, match="scan 'b' has a count without a reader"):
         reader_counts([Reading("a", "ann", 1, 3), Reading("b", "", 1, 4)], {})
