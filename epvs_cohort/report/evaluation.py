@@ -16,7 +16,7 @@ from epvs_cohort.compare.figures import THIRDS
 from epvs_cohort.compare.matching import pool_matches
 from epvs_cohort.compare.readers import Comparison
 from epvs_cohort.data.files import write_whole
-from epvs_cohort.report.evaluation_charts import Drawn, bland_altman, froc, scatter, standalone
+from epvs_cohort.report.evaluation_charts import Drawn, bland_altman, file_names, froc, scatter, standalone
 from epvs_cohort.report.page import Table, render
 from epvs_cohort.simulate.bids import MANUFACTURER, STATEMENT
 
@@ -168,7 +168,7 @@ def _content(evaluation: Evaluation, parts: _Parts, inputs: Mapping[str, str]) -
         "notes": [_note(note.text, note.names) for note in evaluation.notes],
         "reference": evaluation.reference,
         "counts": _tables("Machine and readers", machine, _AGREEMENT, _ERRORS, _LINES),
-        "count_charts": _pair_charts(foremost, parts.compared(foremost), "machine"),
+        "count_charts": _pair_charts(foremost, parts.compared(foremost), file_names([foremost])[0]),
         "readers": [
             *_tables("Readers with one another and themselves", readers, _AGREEMENT, _ERRORS, _LINES),
             *_tables("All readers together", parts.chosen("all readers"), _AGREEMENT),
@@ -176,8 +176,8 @@ def _content(evaluation: Evaluation, parts: _Parts, inputs: Mapping[str, str]) -
         "differences": _tables("Difference of agreement", parts.chosen("difference"), _AGREEMENT),
         "reader_charts": [
             drawn
-            for n, each in enumerate(pairs, start=1)
-            for drawn in _pair_charts(each, parts.compared(each), f"{each.kind}-{n}")
+            for name, each in zip(file_names([foremost, *pairs])[1:], pairs, strict=True)
+            for drawn in _pair_charts(each, parts.compared(each), name)
         ],
         "groups": _groups(parts),
         "thirds": _tables("Errors by thirds of the count", parts.chosen("machine", by=THIRDS), _OF_THIRDS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -164,8 +165,31 @@ def _thinned(compared: Comparison) -> tuple[list[tuple[str, float, float]], str]
 
 
 def standalone(svg: str) -> str:
-    """A chart as a file of its own: the page's style in it, in its light colours."""
+    """A chart as a file of its own: the page's light colours, written out for viewers that know no variables."""
     head, rest = svg.split(">", 1)
-    sheet = style().split("@media", 1)[0] + style().split("\n.chart {", 1)[1].split("\n.key", 1)[0]
-    sheet = sheet.replace("display: block; width: 100%; height: auto; min-width: 24rem; }", "", 1)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head} xmlns="http://www.w3.org/2000/svg"><style>{sheet}</style>{rest}'
+    colours, sheet = (
+        style().split("@media", 1)[0],
+        style().split("min-width: 24rem; }", 1)[1].split("\n.key", 1)[0],
+    )
+    for name, value in re.findall(r"(--[a-z]+): (#[0-9a-f]+)", colours):
+        sheet = sheet.replace(f"var({name})", value)
+    ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n{head} xmlns="http://www.w3.org/2000/svg">'
+        f"<style>{sheet.strip()}</style>{ground}{rest}"
+    )
+
+
+def file_names(compared: Sequence[Comparison]) -> list[str]:
+    """A name for the charts of each comparison, made of who is compared; a number where two would be alike.
+
+    >>> file_names([Comparison("machine", ("machine", "A. B."), (), np.zeros((0, 2)))])
+    ['machine-A-B']
+    """
+    found: list[str] = []
+    for each in compared:
+        words = [*([each.kind] if each.kind not in each.names else []), *each.names]
+        name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words)).strip("-")
+        alike = sum(other == name or re.fullmatch(rf"{name}-\d+", other) is not None for other in found)
+        found.append(f"{name}-{alike + 1}" if alike else name)
+    return found

@@ -91,7 +91,7 @@ def test_one_command_writes_tables_page_and_charts(call: Call, files: dict[str, 
     assert record["settings"]["visit_reach"] == {"radius": 3.0, "unit": "mm"}
     page = (files["out"] / "evaluation.html").read_text()
     assert "By age" in page
-    assert (files["out"] / "figures" / "bland-altman-machine.svg").exists()
+    assert (files["out"] / "figures" / "bland-altman-machine-A.svg").exists()
 
 
 @pytest.mark.parametrize("pattern", ["*.mrk.json", "{scan}.mrk.json"])

@@ -126,6 +126,11 @@ def test_rejected_scans_are_left_out_everywhere_and_counted(given: EvaluateInput
     assert notes["decided about, but not in the table"] == ("y",)
     left_out = found.scans.set_index("scan")["left_out"]
     assert left_out["d"] == "reject: motion (AB)"
+    second = replace(given.cohort, scans=given.cohort.scans.assign(scan=[f"{row.scan}2" for row in ROWS]))
+    about_both = replace(given, decisions={"a2": Decision("accept")}, rescan=second)
+    assert "decided about, but not in the table" not in told(
+        evaluate(replace(about_both, rescan_pairs=(("a", "a2"), ("b", "b2"))), SETTINGS)
+    )
     none = evaluate(replace(given, decisions={"a": Decision("accept")}), SETTINGS)
     assert "no scan is rejected" in told(none)
 

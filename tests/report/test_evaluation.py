@@ -59,8 +59,8 @@ def test_page_shows_every_part_and_no_script(given: EvaluateInput, tmp_path: Pat
         assert f"<h2>{heading}</h2>" in text
     drawn = charts(text)
     assert {
-        "scatter-machine",
-        "bland-altman-machine",
+        "scatter-machine-mean-of-readers",
+        "bland-altman-machine-mean-of-readers",
         "froc",
         "scatter-rescan",
         "bland-altman-rescan",
@@ -79,8 +79,8 @@ def test_charts_of_the_page_are_files_of_their_own_and_stale_ones_go(
         root = ET.fromstring(path.read_bytes())
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         (sheet,) = (each.text or "" for each in root if each.tag.endswith("style"))
-        assert "--strong: #0067a8" in sheet
-        assert ".line" in sheet
+        assert ".line.strong { stroke: #0067a8; }" in sheet
+        assert "var(" not in sheet
     write_evaluation_page(out, made(replace(given, points=None, rescan=None)), INPUTS)
     assert {path.stem for path in (out / "figures").iterdir()} == names - {
         "froc",
@@ -92,7 +92,7 @@ def test_charts_of_the_page_are_files_of_their_own_and_stale_ones_go(
 def test_lines_of_bland_altman_lie_at_the_figures(given: EvaluateInput, tmp_path: Path) -> None:
     evaluation = made(given)
     root = charts(write_evaluation_page(tmp_path / "out", evaluation, INPUTS).read_text())[
-        "bland-altman-machine"
+        "bland-altman-machine-mean-of-readers"
     ]
     figures = evaluation.figures
     own = figures[
