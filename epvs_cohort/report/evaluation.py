@@ -44,6 +44,7 @@ _LINES: Final = (
     ("R²", "r2", 3),
     ("slope", "slope", 3),
 )
+_PAIR_TABLES: Final = {"agreement": _AGREEMENT, "differences": _ERRORS, "correlation": _LINES}
 _OF_GROUPS: Final = (*_AGREEMENT[:2], *_ERRORS[:3])
 _OF_THIRDS: Final = (_ERRORS[0], _ERRORS[2])
 _LESIONS: Final = (
@@ -167,20 +168,22 @@ def _content(evaluation: Evaluation, parts: _Parts, inputs: Mapping[str, str]) -
         "about": _about(evaluation, inputs),
         "notes": [_note(note.text, note.names) for note in evaluation.notes],
         "reference": evaluation.reference,
-        "counts": _tables("Machine and readers", machine, _AGREEMENT, _ERRORS, _LINES),
+        "counts": _tables("Machine and readers", machine, _PAIR_TABLES),
         "count_charts": _pair_charts(foremost, parts.compared(foremost), file_names([foremost])[0]),
         "readers": [
-            *_tables("Readers with one another and themselves", readers, _AGREEMENT, _ERRORS, _LINES),
-            *_tables("All readers together", parts.chosen("all readers"), _AGREEMENT),
+            *_tables("Readers with one another and themselves", readers, _PAIR_TABLES),
+            *_tables("All readers together", parts.chosen("all readers"), {"": _AGREEMENT}),
         ],
-        "differences": _tables("Difference of agreement", parts.chosen("difference"), _AGREEMENT),
+        "differences": _tables("Difference of agreement", parts.chosen("difference"), {"": _AGREEMENT}),
         "reader_charts": [
             drawn
             for name, each in zip(file_names([foremost, *pairs])[1:], pairs, strict=True)
             for drawn in _pair_charts(each, parts.compared(each), name)
         ],
         "groups": _groups(parts),
-        "thirds": _tables("Errors by thirds of the count", parts.chosen("machine", by=THIRDS), _OF_THIRDS),
+        "thirds": _tables(
+            "Errors by thirds of the count", parts.chosen("machine", by=THIRDS), {"": _OF_THIRDS}
+        ),
         "resamples": evaluation.settings.drawing.n_resamples,
         **_lesion_content(evaluation, parts),
         **_visit_content(evaluation, parts),
@@ -215,7 +218,7 @@ def _visit_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
     first, second = (sum(getattr(each, name) for each in visit.lesions) for name in ("first", "second"))
     caption = f"{first} lesions of the first and {second} of the second visits of {len(visit.keys)} pairs"
     return {
-        "visit": _tables("Second and first visit", parts.chosen("rescan"), _AGREEMENT, _ERRORS, _LINES),
+        "visit": _tables("Second and first visit", parts.chosen("rescan"), _PAIR_TABLES),
         "visit_charts": _pair_charts(visit.counts, parts.compared(visit.counts), "rescan"),
         "visit_lesions": _list(caption, parts.chosen("rescan lesions")[0], _PAIRS),
         "how_paired": visit.how,
@@ -283,17 +286,21 @@ def _note(words: str, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _tables(caption: str, chosen: Sequence[_Part], *columns: Sequence[tuple[str, str, int]]) -> list[Table]:
-    """Figures as tables, one row each; columns that no row has are left out."""
+def _tables(
+    caption: str, chosen: Sequence[_Part], columns: Mapping[str, Sequence[tuple[str, str, int]]]
+) -> list[Table]:
+    """Figures as tables of some columns, one row each; columns that no row has are left out."""
     tables = []
-    for own in columns if chosen else ():
+    for name, own in columns.items() if chosen else ():
         kept = [column for column in own if any(_cell(part, *column[1:]) != "–" for part in chosen)]
         heads = ("group" if chosen[0].group else "compared", "scans", *(head for head, _, _ in kept))
         rows = [
             (part.words, str(part.scans), *(_cell(part, figure, digits) for _, figure, digits in kept))
             for part in chosen
         ]
-        tables.append(Table(f"{caption} as a table", caption, heads, rows))
+        title = f"{caption}: {name}" if name else caption
+        if kept:
+            tables.append(Table(f"{title} as a table", title, heads, rows))
     return tables
 
 
@@ -338,8 +345,8 @@ def _groups(parts: _Parts) -> list[dict[str, Any]]:
         {
             "column": column,
             "tables": [
-                *_tables(f"Counts by {column}", parts.chosen("machine", by=column), _OF_GROUPS),
-                *_tables(f"Lesions by {column}", parts.chosen("lesions", by=column), _LESIONS_BY),
+                *_tables(f"Counts by {column}", parts.chosen("machine", by=column), {"": _OF_GROUPS}),
+                *_tables(f"Lesions by {column}", parts.chosen("lesions", by=column), {"": _LESIONS_BY}),
             ],
         }
         for column in columns
