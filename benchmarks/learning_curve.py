@@ -5,9 +5,13 @@ whole-head label maps of 14 people: 1 to 9, in order of name, are the study, 12 
 prepared grid (``epvs-cohort simulate --prepared --kind training``: the count goes with nothing but lesions).
 
 Each point is one ``epvs-cohort train`` on the counts of the simulated reader A, who misses faint lesions: of random
-weights (recipe ``paper``) and from a bundled model (``--init``, recipe ``fine-tune``). A fifth of the counted people is
-put aside for early stopping, as a study would. ``--hydranet`` adds both with sums over sets of scans. Once, of random
-weights, the counts are shuffled among the scans: what is then learned must be nothing.
+weights (recipe ``one-by-one``) and from a bundled model (``--init``, recipe ``fine-tune``). A fifth of the counted
+people is put aside for early stopping, as a study would. ``--hydranet`` adds both with sums over sets of scans. Once,
+of random weights, the counts are shuffled among the scans: what is then learned must be nothing.
+
+Random weights take hours of a CPU on the real grid. There these trainings see the same people on a grid that is
+``--coarser`` times as coarse along each axis, and are tested on it: the finest lesions blur away, so their curve is of
+another, harder task, and says how the number of scans matters, not what the real grid would reach.
 
 Every network counts the same test volumes, and ICC(A,1) against the truth is given with its 95 % bootstrap interval
 over people. Finished points in ``--work`` are kept, and an interrupted training goes on.
@@ -22,12 +26,22 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from simulated_data import HELD_OUT, TRAINING, Wanted, is_held_out, people_of, simulated, simulation
+from simulated_data import (
+    HELD_OUT,
+    TRAINING,
+    Wanted,
+    coarse_protocol,
+    is_held_out,
+    people_of,
+    simulated,
+    simulation,
+)
 from trainings import switches, train_once
 
 import epvs_cohort
@@ -46,7 +60,9 @@ SEED = 41000
 BOOTSTRAP_SEED = 1
 #: Reader whose counts the study has.
 READER = "A"
-RECIPES = {"scratch": "paper", "init": "fine-tune"}
+#: On a CPU random weights learn on voxels so many times as long.
+COARSER = 2
+RECIPES = {"scratch": "one-by-one", "init": "fine-tune"}
 WORDS = {
     "scratch": "random weights",
     "init": "from the bundled model",
@@ -71,10 +87,12 @@ class Options:
     anatomies: Path | None
     sizes: tuple[int, ...]
     minutes: float
+    random_minutes: float
     test: int
     seed: int
     work: Path
     init: str
+    coarser: int
     hydranet: int | None
     device: Device
     threads: int
@@ -94,11 +112,18 @@ class Point:
         """Of its folder."""
         return f"{self.start}-{self.scans}"
 
+    @property
+    def is_random(self) -> bool:
+        """Whether the first weights are random."""
+        return self.start in ("scratch", "hydra-scratch", "shuffled")
+
 
 @dataclass(frozen=True)
-class Test:
-    """Test volumes with their true counts and those of the reader."""
+class Material:
+    """The study's scans and the test volumes on one grid, with true counts and those of the reader."""
 
+    study: Path
+    protocol: Path | None
     store: PreparedStore
     keys: list[str]
     truth: list[float]
@@ -110,13 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
-    study, test = data_of(options)
-    results = [tested(Point("untrained", 0), options.init, test, options)]
+    fine = data_of(1, options)
+    results = [tested(Point("untrained", 0), options.init, fine, options)]
     for point in points_of(options):
-        bundle = trained(point, study, options)
-        results.append(tested(point, str(bundle), test, options))
+        material = data_of(options.coarser, options) if point.is_random else fine
+        bundle = trained(point, material, options)
+        results.append(tested(point, str(bundle), material, options))
         log.info("%s: ICC(A,1) %.3f", point.name, results[-1]["icc"]["value"])
-        write(options, study, results)
+        write(options, fine, results)
     print(options.out.with_suffix(".md").read_text())
 
 
@@ -127,35 +153,43 @@ def parse(arguments: Sequence[str] | None) -> Options:
     add("--anatomies", type=Path, help="folder of the label maps of 14 people")
     add("--sizes", default="25,50,100,200", help="numbers of counted scans")
     add("--minutes", type=float, default=10.0, help="of training steps, for each point")
+    add("--random-minutes", type=float, help="the same for points of random weights (as --minutes)")
     add("--test", type=int, default=60, help="test volumes")
     add("--seed", type=int, default=SEED)
     add("--work", type=Path, required=True, help="folder of volumes and models; kept")
     add("--init", default="gp-unet-sim", help="bundle that the other half of the points starts from")
+    add("--coarser", type=int, help="voxels of trainings of random weights (2 on a CPU, 1 on a GPU)")
     add("--hydranet", type=int, nargs="?", const=4, help="also with sums over sets of so many scans (4)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     add("--threads", type=int, default=1, help="of the training")
     add("--n-procs", type=int, default=2, help="volumes simulated at the same time")
     add("--out", type=Path, default=Path("learning_curve.json"), help="with .md and .svg beside it")
     given = parser.parse_args(arguments)
+    device: Device = best_device() if given.device == "auto" else given.device
     return Options(
         anatomies=given.anatomies,
         sizes=tuple(sorted(int(size) for size in given.sizes.split(","))),
         minutes=given.minutes,
+        random_minutes=given.random_minutes or given.minutes,
         test=given.test,
         seed=given.seed,
         work=given.work,
         init=given.init,
+        coarser=given.coarser or (COARSER if device == "cpu" else 1),
         hydranet=given.hydranet,
-        device=best_device() if given.device == "auto" else given.device,
+        device=device,
         threads=given.threads,
         n_procs=given.n_procs,
         out=given.out,
     )
 
 
-def data_of(options: Options) -> tuple[Path, Test]:
-    """Folder of the study's scans, and the test."""
-    study, tests = options.work / "study", options.work / "test"
+@cache
+def data_of(coarser: int, options: Options) -> Material:
+    """The study's scans and the test on a grid so many times as coarse."""
+    ending = "" if coarser == 1 else f"-{coarser}"
+    study, tests = options.work / f"study{ending}", options.work / f"test{ending}"
+    protocol = None if coarser == 1 else coarse_protocol(coarser, options.work)
     people = people_of(options.anatomies, TRAINING, options.work / "people-study")
     others = people_of(options.anatomies, HELD_OUT, options.work / "people-test")
     wanted = Wanted(
@@ -164,6 +198,7 @@ def data_of(options: Options) -> tuple[Path, Test]:
         people=people,
         kind="training",
         prepared=True,
+        protocol=protocol and str(protocol),
         n_procs=options.n_procs,
     )
     simulated(study, wanted)
@@ -171,7 +206,9 @@ def data_of(options: Options) -> tuple[Path, Test]:
     truth = pd.read_csv(tests / "counts.csv").set_index("scan")["count"]
     reader = readings(tests).set_index("scan")["count"]
     keys = [str(key) for key in truth.index]
-    return study, Test(
+    return Material(
+        study,
+        protocol,
         PreparedStore(tests / "prepared"),
         keys,
         [float(truth[key]) for key in keys],
@@ -186,15 +223,15 @@ def readings(folder: Path) -> pd.DataFrame:
 
 
 def points_of(options: Options) -> list[Point]:
-    """All trainings, the quick answers first."""
+    """All trainings; those from the bundle first."""
     starts = ["init", "scratch"]
     if options.hydranet is not None:
         starts += ["hydra-init", "hydra-scratch"]
-    points = [Point(start, size) for size in options.sizes for start in starts]
+    points = [Point(start, size) for start in starts for size in options.sizes]
     return [*points, Point("shuffled", max(options.sizes))]
 
 
-def trained(point: Point, study: Path, options: Options) -> Path:
+def trained(point: Point, material: Material, options: Options) -> Path:
     """Folder of the bundle of a point, trained unless it is there."""
     start = "init" if point.start.endswith("init") else "scratch"
     recipe = RECIPES[start]
@@ -202,16 +239,17 @@ def trained(point: Point, study: Path, options: Options) -> Path:
         recipe = str(recipe_of_sets(recipe, options))
     asked = switches(
         [
-            ("--counts", counts_table(point, study, options)),
+            ("--counts", counts_table(point, material.study, options)),
+            ("--protocol", material.protocol),
             ("--recipe", recipe),
             ("--init", options.init if start == "init" else None),
-            ("--max-minutes", options.minutes),
+            ("--max-minutes", options.random_minutes if point.is_random else options.minutes),
             ("--seed", options.seed),
             ("--device", options.device),
             ("--threads", options.threads),
         ]
     )
-    return train_once(options.work / "models" / point.name, study, asked)
+    return train_once(options.work / "models" / point.name, material.study, asked)
 
 
 def counts_table(point: Point, study: Path, options: Options) -> Path:
@@ -227,7 +265,7 @@ def counts_table(point: Point, study: Path, options: Options) -> Path:
 
 
 def recipe_of_sets(name: str, options: Options) -> Path:
-    """A recipe whose loss sees sums of counts; as many volumes go into a step as before (Hydranet, Dubost 2019)."""
+    """A recipe whose loss sees sums of counts, one set a step (Hydranet, Dubost 2019)."""
     text = named_file("recipes", name).read_text()
     for setting, value in (("set_size", str(options.hydranet)), ("batch", "1"), ("name", f'"{name}-sets"')):
         text, found = re.subn(rf"(?m)^{setting} = .*$", f"{setting} = {value}", text)
@@ -238,7 +276,7 @@ def recipe_of_sets(name: str, options: Options) -> Path:
     return path
 
 
-def tested(point: Point, bundle: str, test: Test, options: Options) -> dict[str, Any]:
+def tested(point: Point, bundle: str, test: Material, options: Options) -> dict[str, Any]:
     """Figures of a bundle on the test volumes; kept for the bundle that they are of."""
     model = load_bundle(bundle)
     kept = options.work / "tested" / f"{point.name}.json"
@@ -285,9 +323,9 @@ def _training(bundle: Path) -> dict[str, Any] | None:
     return {**found.get("done", {}), "scans": found.get("scans")}
 
 
-def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
+def write(options: Options, fine: Material, results: list[dict[str, Any]]) -> None:
     """All that is known so far: figures, table and drawing."""
-    drawn = simulation(study)
+    drawn = simulation(fine.study)
     record = {
         "images_id": drawn["images_id"],
         "held_out": is_held_out(
@@ -295,6 +333,8 @@ def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
         ),
         "seed": options.seed,
         "minutes": options.minutes,
+        "random_minutes": options.random_minutes,
+        "coarser": options.coarser,
         "device": options.device,
         "threads": options.threads,
         "init": options.init,
@@ -304,7 +344,7 @@ def write(options: Options, study: Path, results: list[dict[str, Any]]) -> None:
     }
     options.out.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     options.out.with_suffix(".md").write_text(table_of(record))
-    options.out.with_suffix(".svg").write_text(drawing_of(results))
+    options.out.with_suffix(".svg").write_text(drawing_of(results, options.coarser))
 
 
 def table_of(record: dict[str, Any]) -> str:
@@ -312,9 +352,10 @@ def table_of(record: dict[str, Any]) -> str:
     others = "other people" if record["held_out"] else "**the same person's map: NOT held out**"
     lines = [
         f"Simulated scans, difficulty `{record['images_id']}`, seed {record['seed']}; at most {record['minutes']:g} "
-        f"minutes of training for each point ({record['device']}, threads {record['threads']}); counts of the "
-        f"simulated reader {READER}, a fifth of them for early stopping; {record['points'][0]['test_scans']} test "
-        f"volumes of {others}. No figure here is an accuracy on scans of people.",
+        f"minutes of training from the bundled model and {record['random_minutes']:g} from random weights "
+        f"({record['device']}, threads {record['threads']}); counts of the simulated reader {READER}, a fifth of "
+        f"them for early stopping; {record['points'][0]['test_scans']} test "
+        f"volumes of {others}{_coarser(record['coarser'])}. No figure here is an accuracy on scans of people.",
         "",
         "| counted scans | start | ICC(A,1) with the truth | with the reader | ICC(C,1) | r | MAE | bias | steps |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -329,11 +370,20 @@ def table_of(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _coarser(factor: int) -> str:
+    words = _voxels(factor)
+    return f"; trainings of random weights and their tests{words}" if words else ""
+
+
+def _voxels(factor: int) -> str:
+    return "" if factor == 1 else f" on voxels {factor} times as long along each axis"
+
+
 def _interval(found: dict[str, float | None]) -> str:
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
-def drawing_of(results: list[dict[str, Any]]) -> str:
+def drawing_of(results: list[dict[str, Any]], coarser: int = 1) -> str:
     """The curve as a picture of its own."""
     sizes = sorted({point["scans"] for point in results if point["scans"]})
     ends = (sizes[0] / 1.25, sizes[-1] * 1.25)
@@ -358,8 +408,8 @@ def drawing_of(results: list[dict[str, Any]]) -> str:
     words = Words(
         "learning-curve",
         "ICC(A,1) with the truth by the number of counted scans",
-        "Blue: trained from the bundled model. Orange: from random weights. Grey: sums over sets. Dashed: the bundled "
-        "model as it is; the dashed dot: shuffled counts. Bars: 95 % intervals.",
+        f"Blue: trained from the bundled model. Orange: from random weights{_voxels(coarser)}. Grey: sums over sets. "
+        "Dashed: the bundled model as it is; the dashed dot: shuffled counts. Bars: 95 % intervals.",
     )
     x = Axis("counted scans", *ends, tuple(float(size) for size in sizes), log=True)
     y = Axis("ICC(A,1)", 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainings import toml_of
+
 from epvs_cohort.cli.options import DEFAULT_PROTOCOL
 from epvs_cohort.protocol import load_protocol
 from epvs_cohort.simulate.anatomy import anatomy_files
@@ -23,6 +25,23 @@ log = logging.getLogger("simulated")
 
 #: Label maps by what they are for, in order of name (README of the anatomies): the same for every network.
 TRAINING, VALIDATION, HELD_OUT = slice(0, 9), slice(9, 11), slice(11, 14)
+
+
+#: Coarse grids keep the field of view, rounded up to what four levels can halve.
+STRIDE = 8
+
+
+def coarse_protocol(factor: int, folder: Path) -> Path:
+    """The default protocol on a grid of the same extent whose voxels are ``factor`` times as long, as a file."""
+    protocol = load_protocol(DEFAULT_PROTOCOL)
+    shape = [-(-size // (factor * STRIDE)) * STRIDE for size in protocol.grid.shape]
+    spacing = [factor * edge for edge in protocol.grid.spacing_mm]
+    grid = protocol.grid.model_copy(update={"shape": tuple(shape), "spacing_mm": tuple(spacing)})
+    name = f"{DEFAULT_PROTOCOL}-coarse-{factor}"
+    path = folder / f"{name}.toml"
+    coarse = protocol.model_copy(update={"grid": grid, "name": name})
+    path.write_text(toml_of(coarse.model_dump(mode="json", exclude_defaults=True)))
+    return path
 
 
 @dataclass(frozen=True)

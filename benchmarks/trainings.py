@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from epvs_cohort.model.bundle import CARD_FILE, load_bundle
 from epvs_cohort.protocol import named_file
@@ -61,6 +62,13 @@ def _asked(scans: Path, options: Mapping[str, str]) -> dict[str, object]:
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)},
         "init": load_bundle(options["--init"]).model_id if "--init" in options else None,
     }
+
+
+def toml_of(settings: Mapping[str, Any]) -> str:
+    """Settings as TOML: numbers, words and lists of them are written as in JSON, tables below them."""
+    flat = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
+    tables = [f"\n[{key}]\n{toml_of(value)}" for key, value in settings.items() if isinstance(value, dict)]
+    return "\n".join(flat + tables) + "\n"
 
 
 def switches(pairs: Sequence[tuple[str, object]]) -> dict[str, str]:

@@ -45,6 +45,10 @@ COMMANDS: Final = {
         "compare:compare",
         "Compare the paper's methods on counted SCANS with marked lesions: train, tune, and measure on test scans.",
     ),
+    "evaluate": (
+        "evaluate:evaluate",
+        "Compare a table of counts with readers' counts and marked lesions, and with a second visit.",
+    ),
     "protocol": ("show:protocol_app", "Look at study protocols."),
     "model": ("show:model_app", "Look at model bundles."),
 }

@@ -48,7 +48,7 @@ _BINS: Final = 128
 class HeadGrid(Settings):
     """Shape and spacing of the grid; it lies along the axes of the scan's RAS frame."""
 
-    shape: tuple[Side, Side, Side] = (96, 112, 96)
+    shape: tuple[Side, Side, Side] = (80, 96, 80)
     spacing_mm: Positive = 2.0
 
     def at(self, center_mm: npt.ArrayLike) -> Grid:

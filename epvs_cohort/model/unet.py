@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 Width = Annotated[int, Field(ge=1, le=512)]
+
+#: Torch convolves a single float32 volume on a CPU without oneDNN, several times slower, where its first four sizes
+#: multiply to no more than this (``use_mkldnn`` in ATen/native/Convolution.cpp; the same in all of torch 2).
+SLOW_UP_TO: Final = 20_480
 
 
 class ConvUnit(nn.Module):
@@ -24,10 +28,35 @@ class ConvUnit(nn.Module):
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Map (B, C_in, I, J, K) to (B, C_out, I, J, K)."""
-        out: Tensor = self.conv(volumes)
+        out = convolved(volumes, self.conv.weight, self.conv.bias)
         if self.norm is not None:
             out = self.norm(out)
         return F.relu(out, inplace=True)
+
+
+def convolved(volumes: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """Padded 3x3x3 convolution; one small volume goes through in two halves, which torch does several times as fast.
+
+    Parameters
+    ----------
+    volumes : Tensor, shape (B, C, I, J, K)
+    kernel : Tensor, shape (C_out, C, 3, 3, 3)
+    bias : Tensor, shape (C_out,), or None
+
+    Returns
+    -------
+    Tensor, shape (B, C_out, I, J, K)
+        What ``conv3d`` gives with a padding of 1, but for rounding.
+    """
+    if volumes.device.type != "cpu" or volumes.shape[0] != 1 or volumes.shape[:4].numel() > SLOW_UP_TO:
+        return F.conv3d(volumes, kernel, bias, padding=1)
+    size = volumes.shape[2]
+    half = (size + 1) // 2
+    # Each half sees one voxel of the other; beyond the volume lie zeros, one more where the halves differ in size.
+    padded = F.pad(volumes, (0, 0, 0, 0, 1, 1 + 2 * half - size))
+    halves = torch.cat((padded[:, :, : half + 2], padded[:, :, half:]))
+    out = F.conv3d(halves, kernel, bias, padding=(0, 1, 1))
+    return torch.cat((out[:1], out[1:, :, : size - half]), dim=2)
 
 
 def _block(channels_in: int, channels_out: int, convs: int, *, batch_norm: bool) -> nn.Sequential:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from jinja2 import Environment, StrictUndefined
 from PIL import Image as Pillow
 
 from epvs_cohort.data.files import write_whole
 from epvs_cohort.data.names import shown
 from epvs_cohort.model.bundle import CARD_FILE, load_bundle
 from epvs_cohort.report.charts import Axis, Series, Words, chart, linear_axis, log_axis, number_words
+from epvs_cohort.report.page import Table, render
 from epvs_cohort.train.journal import (
     PICTURES_FOLDER,
     JournalData,
@@ -36,14 +34,6 @@ MOST_PICTURES: Final = 24
 _LOG_RATIO: Final = 30.0
 #: The strong line is the mean over this part of the points.
 _SMOOTH_PART: Final = 20
-
-
-@dataclass(frozen=True)
-class _Table:
-    summary: str
-    caption: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def training_page(folder: Path) -> Path:
@@ -67,11 +57,7 @@ def training_page(folder: Path) -> Path:
         The bundle in the folder is damaged.
     """
     data = read_journal(folder)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = files("epvs_cohort.report").joinpath("training.html").read_text(encoding="utf-8")
-    text = environment.from_string(source).render(_content(folder, data))
+    text = render("training.html", _content(folder, data))
     path = folder / PAGE_FILE
     write_whole(path, text.encode())
     return path
@@ -190,7 +176,7 @@ def _loss(lines: Sequence[StepLine]) -> dict[str, Any] | None:
     return {
         "svg": chart(words, x, y, series, (800, 320)),
         "key": key,
-        "table": _Table(
+        "table": Table(
             "The loss as a table", "Training loss", ("step", "epoch", "loss", "learning rate", "time"), rows
         ),
     }
@@ -266,13 +252,13 @@ def _curve_axis(key: str, title: str, values: Sequence[float]) -> Axis:
     return linear_axis(title, values, from_zero=True)
 
 
-def _validation_table(validations: Sequence[ValidationLine]) -> _Table:
+def _validation_table(validations: Sequence[ValidationLine]) -> Table:
     rows = [
         (f"{line.step:,}", str(line.epoch), _number(line.mse, 3), _icc(line.icc), str(len(line.keys)))
         for line in validations
     ]
     heads = ("step", "epoch", "MSE (counts²)", "ICC(A,1)", "scans")
-    return _Table("The validations as a table", "Validations", heads, rows)
+    return Table("The validations as a table", "Validations", heads, rows)
 
 
 def _scatters(validations: Sequence[ValidationLine], best: ValidationLine | None) -> list[dict[str, Any]]:
@@ -318,7 +304,7 @@ def _scatter(name: str, title: str, line: ValidationLine) -> dict[str, Any]:
         "title": title,
         "svg": chart(words, x, y, series, (460, 420)),
         "caption": caption + ".",
-        "table": _Table("The counts as a table", title, ("scan", "counted", "predicted", "difference"), rows),
+        "table": Table("The counts as a table", title, ("scan", "counted", "predicted", "difference"), rows),
     }
 
 

@@ -26,6 +26,8 @@ from epvs_cohort.simulate.scanner import Scanner
 
 SUFFIX = "PDw"
 SIMULATION_FILE = "simulation.json"
+#: Of every simulated scanner: the column scanner of a table of counts begins with it.
+MANUFACTURER = "Simulated"
 STATEMENT = "Simulated by epvs-cohort simulate; not a scan of a person."
 
 POINT_COLUMNS = (
@@ -179,7 +181,7 @@ def _side_car(entry: Entry, scanner: Scanner) -> dict[str, object]:
     weak = scanner.noise_sigma > _WEAK_FIELD_NOISE
     days = entry.number % 3650 + (entry.visit - 1) * RESCAN_DAYS
     return {
-        "Manufacturer": "Simulated",
+        "Manufacturer": MANUFACTURER,
         "ManufacturersModelName": "Virtual A" if weak else "Virtual B",
         "MagneticFieldStrength": 1.5 if weak else 3,
         "AcquisitionDate": (_FIRST_DATE + timedelta(days=days)).isoformat(),

@@ -67,7 +67,7 @@ class WholeHeadSettings(Settings):
     #: Largest turn of a head on each axis; each head has a limit of its own, even from the first to the second number.
     pose_deg: tuple[float, float] = (5.0, 30.0)
     #: Largest shift along x, y and z from where the grid is centred on a head.
-    shift_mm: tuple[float, float, float] = (12.0, 22.0, 24.0)
+    shift_mm: tuple[float, float, float] = (10.0, 18.0, 20.0)
     #: Standard deviations of `simulate.warp.ShapeVariation`.
     scale: Annotated[float, Field(ge=0, le=0.2)] = 0.06
     shear: Annotated[float, Field(ge=0, le=0.2)] = 0.03

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from epvs_cohort.model.network import SPACE, GpUnet, pool_maps
-from epvs_cohort.model.unet import ConvUnit
+from epvs_cohort.model.unet import ConvUnit, convolved
 
 Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -107,7 +107,7 @@ def _units(block: nn.Module) -> list[ConvUnit]:
 def _through(block: nn.Module | list[ConvUnit], out: Tensor) -> Tensor:
     for unit in block if isinstance(block, list) else _units(block):
         kernel, bias = _folded(unit)
-        out = _after(unit, F.conv3d(out, kernel, bias, padding=1))
+        out = _after(unit, convolved(out, kernel, bias))
     return out
 
 
@@ -130,7 +130,7 @@ def _joined(unit: ConvUnit, skip: Tensor, coarse: Tensor) -> Tensor:
     raised = torch.einsum("oixyz,ax,by,cz->ioabc", kernel[:, n:], rows, rows, rows)
     raised = raised.contiguous(memory_format=torch.channels_last_3d)
     skipped = kernel[:, :n].contiguous(memory_format=torch.channels_last_3d)
-    out = F.conv3d(skip, skipped, bias, padding=1)
+    out = convolved(skip, skipped, bias)
     return out + F.conv_transpose3d(coarse, raised, stride=2, padding=1)
 
 

@@ -43,8 +43,8 @@ RECENT_STEPS = 50
 #: Batches from a step on, without end.
 Source = Callable[[int], Iterator[Batch]]
 
-#: Says in one line how good a network is; called at each checkpoint.
-Judge = Callable[[RoiUnet], str]
+#: Says in one line how good a network is after some steps; called at each checkpoint.
+Judge = Callable[[RoiUnet, int], str]
 
 
 @dataclass
@@ -137,7 +137,7 @@ class _Trainer:
         saved = time.monotonic()
         batches = self._sources.training(self._progress.step)
         while (done := self._share_done()) < 1.0:
-            if done >= self._recipe.frozen_norm_from and not self._progress.frozen:
+            if done >= self._recipe.frozen_norm_from and self._is_fine() and not self._progress.frozen:
                 self._freeze()
             started = time.monotonic()
             self._step(next(batches), self._rate(done))
@@ -157,6 +157,10 @@ class _Trainer:
         if self._run.max_minutes is not None:
             done = max(done, self._progress.seconds / (self._run.max_minutes * 60.0))
         return done
+
+    def _is_fine(self) -> bool:
+        """Whether heads lie on the grid that the network will run on, to which the statistics of batch norm belong."""
+        return self._progress.step >= self._recipe.coarse_steps
 
     def _rate(self, done: float) -> float:
         recipe = self._recipe
@@ -209,7 +213,7 @@ class _Trainer:
 
     def _judge_now(self) -> None:
         if self._judge is not None:
-            _log.info("step %d: %s", self._progress.step, self._judge(self._shown()))
+            _log.info("step %d: %s", self._progress.step, self._judge(self._shown(), self._progress.step))
 
     def _save(self) -> None:
         state = {

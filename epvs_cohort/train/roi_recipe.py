@@ -23,6 +23,9 @@ class RoiRecipe(Settings):
     description: str = ""
     architecture: RoiArchitecture = RoiArchitecture()
     grid: HeadGrid = HeadGrid()
+    #: The first steps may see heads on a coarser grid: in fewer voxels they cost less, while all is still to be learnt.
+    coarse_grid: HeadGrid | None = None
+    coarse_steps: Annotated[int, Field(ge=0)] = 0
     draw: WholeHeadSettings = WholeHeadSettings()
     #: People, in order of the files' names from 1 on (``1-9,12``), or names of files without their ending.
     training_people: Annotated[str, Field(min_length=1)] = "1-9"
@@ -52,8 +55,23 @@ class RoiRecipe(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> RoiRecipe:
         check_grid(self.grid, self.architecture)
+        if self.coarse_grid is not None:
+            check_grid(self.coarse_grid, self.architecture)
+        if (self.coarse_grid is None) != (self.coarse_steps == 0):
+            raise ValueError(
+                f"coarse_steps is {self.coarse_steps} and coarse_grid is {self.coarse_grid}; both or neither are legal"
+            )
+        if self.coarse_steps >= self.steps:
+            raise ValueError(
+                f"coarse_steps {self.coarse_steps} are all of the {self.steps} steps; the network is to run on the "
+                "finer grid"
+            )
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}"
             )
         return self
+
+    def grid_at(self, step: int) -> HeadGrid:
+        """Grid of the heads of a step."""
+        return self.coarse_grid if self.coarse_grid is not None and step < self.coarse_steps else self.grid

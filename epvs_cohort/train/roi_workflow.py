@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from epvs_cohort import __version__
+from epvs_cohort.data.head_grid import HeadGrid
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.model.bundle_files import CARD_FILE, NO_HASH
@@ -124,7 +127,7 @@ def _train(
     shown = Heads(people.validation, (run.seed, VALIDATION), recipe.grid, recipe.draw)
     validation = draw_heads(shown, range(recipe.validation_heads), settings.n_procs)
     sources = head_sources(recipe, people.training, settings)
-    judge = _judge_of(recipe, validation[:JUDGED_HEADS], run)
+    judge = _judge_of(recipe, shown, settings)
     network, progress = train_roi_network(recipe, sources, run, judge)
     done = {"steps": progress.step, "minutes": round(progress.seconds / 60.0, 2)}
     write_record(run.out, {**record, "done": done})
@@ -140,11 +143,16 @@ def _train(
 def head_sources(recipe: RoiRecipe, people: tuple[Path, ...], settings: RoiSettings) -> Sources:
     """Heads of some people for training and for batch norm; each depends on seed and number alone."""
     seed = settings.run.seed
-    training = Heads(people, (seed, TRAINING), recipe.grid, recipe.draw)
     norm = Heads(people, (seed, NORM), recipe.grid, recipe.draw)
 
     def of_training(first: int) -> Iterator[Batch]:
-        return batches(training, recipe.batch, first, settings.n_procs)
+        if coarse := recipe.coarse_steps - first > 0:
+            yield from islice(of_grid(first), recipe.coarse_steps - first)
+        yield from of_grid(recipe.coarse_steps if coarse else first)
+
+    def of_grid(first: int) -> Iterator[Batch]:
+        heads = Heads(people, (seed, TRAINING), recipe.grid_at(first), recipe.draw)
+        return batches(heads, recipe.batch, first, settings.n_procs)
 
     def of_norm() -> Iterator[Batch]:
         # One process: those of the training go on drawing ahead meanwhile.
@@ -154,9 +162,16 @@ def head_sources(recipe: RoiRecipe, people: tuple[Path, ...], settings: RoiSetti
     return Sources(of_training, of_norm)
 
 
-def _judge_of(recipe: RoiRecipe, heads: list[HeadSample], run: RunSettings) -> Judge:
-    def judge(network: RoiUnet) -> str:
-        figures = validate(fold_roi_network(network).to(run.device), heads, recipe.grid.spacing_mm)
+def _judge_of(recipe: RoiRecipe, shown: Heads, settings: RoiSettings) -> Judge:
+    @cache
+    def heads_on(grid: HeadGrid) -> list[HeadSample]:
+        number = min(JUDGED_HEADS, recipe.validation_heads)
+        return draw_heads(replace(shown, grid=grid), range(number), settings.n_procs)
+
+    def judge(network: RoiUnet, step: int) -> str:
+        grid = recipe.grid_at(step)
+        folded = fold_roi_network(network).to(settings.run.device)
+        figures = validate(folded, heads_on(grid), grid.spacing_mm)
         return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
 
     return judge

@@ -44,7 +44,7 @@ def test_help_names_every_command_and_option(
 ) -> None:
     code, out, _ = call(["--help"], monkeypatch, capsys)
     assert code == 0
-    for command in ("run", "prepare", "status", "simulate", "train", "protocol", "model"):
+    for command in ("run", "prepare", "status", "simulate", "train", "evaluate", "protocol", "model"):
         assert re.search(rf"\b{command}\b", out)
     code, out, _ = call(["run", "--help"], monkeypatch, capsys)
     assert code == 0

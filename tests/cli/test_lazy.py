@@ -49,6 +49,7 @@ def test_help_and_version_load_nothing_heavy(option: str) -> None:
         (("simulate", "--help"), {"torch", "itk", "dask", "distributed"}),
         (("train", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
         (("compare", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
+        (("evaluate", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed", "pandas", "scipy"}),
         (("train-roi", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
     ],
 )

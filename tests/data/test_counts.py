@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epvs_cohort.data.counts import Counted, read_counts
+from epvs_cohort.data.counts import Counted, Reading, read_counts, read_readings
 from epvs_cohort.errors import ConfigError, CountsError
 
 
@@ -87,3 +87,28 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
 def test_a_missing_file_is_an_error_of_counts(tmp_path: Path) -> None:
     with pytest.raises(CountsError, match=r"nowhere\.csv: cannot be read"):
         read_counts(tmp_path / "nowhere.csv")
+
+
+def test_readings_of_one_reader_are_told_apart(tmp_path: Path) -> None:
+    path = table(tmp_path, "scan,count,reader,reading\na,3,ann,2\na,5,ann,1\na,8,bob,1\nb,2,ann,1\n")
+    assert read_readings(path) == (
+        Reading("a", "ann", 2, 3.0),
+        Reading("a", "ann", 1, 5.0),
+        Reading("a", "bob", 1, 8.0),
+        Reading("b", "ann", 1, 2.0),
+    )
+    # A reader who counted twice weighs no more than one who counted once.
+    assert read_counts(path).counts == {"a": Counted(6.0, 2), "b": Counted(2.0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("scan,count,reading\na,3,0\n", r"line 2: scan 'a': reading '0'; a whole number from 1 is legal"),
+        ("scan,count,reading\na,3,\n", r"reading ''; a whole number"),
+        ("scan,count,reader,reading\na,3,x,2\na,4,x,2\n", r"line 3: .*'a' by reader 'x' stands on line 2"),
+    ],
+)
+def test_readings_that_cannot_be_told_apart_are_faults(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(CountsError, match=words):
+        read_readings(table(tmp_path, text))

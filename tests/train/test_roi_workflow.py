@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from pydantic import ValidationError
 
 from epvs_cohort.data.head_grid import HeadGrid
 from epvs_cohort.errors import ConfigError, UsageError
@@ -19,7 +22,7 @@ from epvs_cohort.train.checkpoint import RECIPE_FILE
 from epvs_cohort.train.loop import RunSettings
 from epvs_cohort.train.recipe import load_recipe
 from epvs_cohort.train.roi_recipe import RoiRecipe
-from epvs_cohort.train.roi_workflow import RoiSettings, train_roi
+from epvs_cohort.train.roi_workflow import RoiSettings, head_sources, train_roi
 
 RECIPE = RoiRecipe(
     supervision="labels",
@@ -82,6 +85,23 @@ def test_a_finished_run_is_exported_again_only_when_asked(bundle: RoiBundle, set
     with pytest.raises(ConfigError, match="other label maps"):
         train_roi(others, resumed)
     assert train_roi(RECIPE, resumed).model_id == bundle.model_id
+
+
+def test_the_first_steps_may_see_coarser_heads(people: Path, tmp_path: Path) -> None:
+    coarse = HeadGrid(shape=(16, 16, 16), spacing_mm=12.0)
+    recipe = RECIPE.model_copy(update={"coarse_grid": coarse, "coarse_steps": 1})
+    settings = RoiSettings(RunSettings(tmp_path / "out", seed=4), people)
+    training = head_sources(recipe, (people / "a.nii",), settings).training
+    for first, sides in ((0, [16, 24, 24]), (1, [24, 24, 24])):
+        drawn = list(islice(training(first), 3))
+        assert [batch.classes.shape[1] for batch in drawn] == sides
+    # Each batch depends on its step alone, wherever a run went on.
+    whole, later = list(islice(training(0), 2)), next(training(1))
+    assert torch.equal(whole[1].intensities, later.intensities)
+    assert train_roi(recipe, settings).card.grid == RECIPE.grid
+    for wrong in ({"coarse_steps": 2}, {"coarse_steps": 0}):
+        with pytest.raises(ValidationError, match="coarse_steps"):
+            RoiRecipe.model_validate({**recipe.model_dump(), **wrong})
 
 
 def test_nobody_trains_and_validates(people: Path, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""Scans by a covariate: its values, or bands of it where it is a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from epvs_cohort.errors import UsageError
+from epvs_cohort.geometry import FloatArray
+
+#: A column of numbers with at most so many values is taken as it is.
+MOST_VALUES = 6
+#: Of a text with more values than this it is an identifier that was meant.
+MOST_GROUPS = 60
+#: Group of scans whose covariate is not known.
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What scans are grouped by.
+
+    Attributes
+    ----------
+    column : str
+    edges : tuple of float
+        Where bands of a number begin, rising: ``(60, 70)`` is below 60, from 60 to below 70, from 70. Empty is thirds.
+    """
+
+    column: str
+    edges: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> Grouping:
+        """Read ``COLUMN`` or ``COLUMN=EDGE,EDGE``.
+
+        Raises
+        ------
+        UsageError
+            No column, or edges that are no rising numbers.
+
+        >>> Grouping.of("age=60,70")
+        Grouping(column='age', edges=(60.0, 70.0))
+        """
+        column, equals, rest = text.partition("=")
+        try:
+            edges = tuple(float(part) for part in rest.split(",")) if equals else ()
+        except ValueError:
+            edges = (np.nan,)
+        if not column or not all(np.isfinite(edges)) or any(a >= b for a, b in pairwise(edges)):
+            raise UsageError(f"--by {text!r}: COLUMN, or COLUMN=EDGE,EDGE with rising numbers, is legal")
+        return cls(column, edges)
+
+
+def groups_of(values: pd.Series[Any], grouping: Grouping) -> list[str]:
+    """Group of each scan.
+
+    Parameters
+    ----------
+    values : Series
+        The covariate of each scan; null is unknown.
+
+    Raises
+    ------
+    UsageError
+        Edges for a column that holds no numbers, or a text with so many values that it is no group.
+
+    >>> groups_of(pd.Series([55.0, 60.0, None]), Grouping("age", (60.0,)))
+    ['below 60', '60 and above', 'unknown']
+    >>> groups_of(pd.Series(["F", "M"]), Grouping("sex"))
+    ['F', 'M']
+    """
+    known = values.dropna()
+    numbers = pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known)
+    if grouping.edges and not numbers:
+        raise UsageError(f"--by {grouping.column}: holds no numbers, so it has no bands; leave the edges out")
+    if numbers and (grouping.edges or known.nunique() > MOST_VALUES):
+        return _banded(np.asarray(values, dtype=np.float64), grouping.edges)
+    words = [
+        UNKNOWN if missing else _word(value) for value, missing in zip(values, values.isna(), strict=True)
+    ]
+    if len(set(words)) > MOST_GROUPS:
+        raise UsageError(
+            f"--by {grouping.column}: {len(set(words))} values found, at most {MOST_GROUPS} are legal",
+            hint="is it an identifier?",
+        )
+    return words
+
+
+def thirds(values: FloatArray) -> list[str]:
+    """Scans with the fewest, middling and most; scans of one value stay together.
+
+    >>> thirds(np.array([0.0, 1.0, 1.0, 5.0, 9.0, 20.0]))
+    ['0 to 1', '0 to 1', '0 to 1', '5', '9 to 20', '9 to 20']
+    """
+    return _banded(values, ())
+
+
+def order_of(groups: Sequence[str], values: Sequence[object]) -> list[str]:
+    """Groups in the order in which they are shown: by the least value in each, unknown last.
+
+    >>> order_of(["70 and above", "below 70", "unknown"], [75, 60, None])
+    ['below 70', '70 and above', 'unknown']
+    """
+    least: dict[str, object] = {}
+    for group, value in zip(groups, values, strict=True):
+        if group not in least or (group != UNKNOWN and value < least[group]):  # type: ignore[operator]
+            least[group] = value
+    known = sorted((group for group in least if group != UNKNOWN), key=lambda group: least[group])  # type: ignore[arg-type, return-value]
+    return known + [UNKNOWN] * (UNKNOWN in least)
+
+
+def _banded(values: FloatArray, edges: tuple[float, ...]) -> list[str]:
+    known = values[~np.isnan(values)]
+    if edges:
+        names = [
+            f"below {edges[0]:g}",
+            *(f"{a:g} to below {b:g}" for a, b in pairwise(edges)),
+            f"{edges[-1]:g} and above",
+        ]
+        at = np.digitize(values, edges)
+        return [UNKNOWN if np.isnan(value) else names[n] for value, n in zip(values, at, strict=True)]
+    low, high = np.quantile(known, [1 / 3, 2 / 3]) if known.size else (0.0, 0.0)
+    at = (values > low).astype(int) + (values > high)
+    spans = {int(n): (known[at[~np.isnan(values)] == n]) for n in np.unique(at)}
+    words = {n: _span(part) for n, part in spans.items() if part.size}
+    return [UNKNOWN if np.isnan(value) else words[int(n)] for value, n in zip(values, at, strict=True)]
+
+
+def _span(part: FloatArray) -> str:
+    low, high = f"{part.min():.4g}", f"{part.max():.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _word(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,218 @@
+"""Two tables of the same people: which scans are pairs, and how well counts and lesions of a pair agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from epvs_cohort.compare.marked import Reach
+from epvs_cohort.compare.matching import match_lesions
+from epvs_cohort.compare.sheet import Note
+from epvs_cohort.data.manifest import read_table
+from epvs_cohort.errors import ManifestError, UsageError
+from epvs_cohort.geometry import FloatArray
+from epvs_cohort.protocol import CountTarget
+
+MNI: Final = ("mni_x_mm", "mni_y_mm", "mni_z_mm")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scans of the two tables that are of one person.
+
+    Attributes
+    ----------
+    keys : tuple of (str, str)
+        Key in the first and in the second table.
+    how : str
+        By what they were paired.
+    notes : tuple of Note
+        What was not paired, and why.
+    """
+
+    keys: tuple[tuple[str, str], ...]
+    how: str
+    notes: tuple[Note, ...]
+
+
+def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a table ``scan,rescan``: keys in the first and in the second table.
+
+    Raises
+    ------
+    ManifestError
+        Not a readable table, a column missing, no row, an empty key, or a key that stands twice.
+    """
+    table = read_table(path)
+    missing = [name for name in ("scan", "rescan") if name not in table.columns]
+    if missing or not table.rows:
+        what = (
+            f"no column {' and '.join(missing)}; found {', '.join(table.columns)}"
+            if missing
+            else "no pair in it"
+        )
+        raise ManifestError(f"{path}: {what}; needed are scan and rescan, one row a pair")
+    keys = tuple(zip(table.column("scan"), table.column("rescan"), strict=True))
+    for name, column in zip(("scan", "rescan"), zip(*keys, strict=True), strict=True):
+        for (line, _), key in zip(table.rows, column, strict=True):
+            if not key:
+                raise ManifestError(f"{path}: line {line}: {name} is empty")
+            if column.count(key) > 1:
+                raise ManifestError(f"{path}: line {line}: {name} {key!r} stands twice; once is legal")
+    return keys
+
+
+def pair_scans(first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[str, str]] | None) -> Pairs:
+    """Find the scans of two tables that are of one person.
+
+    Given pairs come first; else scans of the same key; else, where no key is in both tables, scans of the same
+    subject, where either table has one of them only. Which of several is meant is never guessed.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Sheets as of `sheet.scan_sheet`; excluded scans are never paired.
+
+    Raises
+    ------
+    UsageError
+        A given key is in no table, or there is no pair.
+    """
+    notes: list[Note] = []
+    if given is not None:
+        how = "as the table of pairs says"
+        for key, other in given:
+            if key not in first.index or other not in second.index:
+                raise UsageError(
+                    f"pair {key!r}, {other!r}: {'first' if key not in first.index else 'second'} unknown"
+                )
+        found = list(given)
+    elif any(key in second.index for key in first.index):
+        how = "by the key of the scan"
+        found = [(str(key), str(key)) for key in first.index if key in second.index]
+        alone = [str(key) for key in first.index if key not in second.index]
+        others = [str(key) for key in second.index if key not in first.index]
+        notes += _alone(alone, others)
+    else:
+        how = "by subject"
+        found, notes = _by_subject(first, second)
+    kept = [(a, b) for a, b in found if not first.at[a, "excluded"] and not second.at[b, "excluded"]]
+    if len(kept) < len(found):
+        left_out = tuple(a if a == b else f"{a}, {b}" for a, b in found if (a, b) not in kept)
+        words = "pairs left out with a scan that is rejected, or flagged and left out as asked"
+        notes.append(Note(words, left_out))
+    if not kept:
+        raise UsageError(
+            "--rescan: no scan of the two tables is a pair, by key or by subject",
+            hint="name the pairs: --rescan-pairs FILE with the columns scan and rescan",
+        )
+    return Pairs(tuple(kept), how, tuple(notes))
+
+
+def _alone(first: Sequence[str], second: Sequence[str]) -> list[Note]:
+    notes = [Note("scans of the first table without a second scan", tuple(first))] if first else []
+    return notes + ([Note("scans of the second table without a first scan", tuple(second))] if second else [])
+
+
+def _by_subject(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[tuple[str, str]], list[Note]]:
+    scans = [
+        {
+            str(subject): list(map(str, rows.index))
+            for subject, rows in table[table["subject_known"]].groupby("subject")
+        }
+        for table in (first, second)
+    ]
+    both = [subject for subject in scans[0] if subject in scans[1]]
+    found = [(scans[0][s][0], scans[1][s][0]) for s in both if len(scans[0][s]) == len(scans[1][s]) == 1]
+    several = [
+        f"{s}: {', '.join(scans[0][s])} and {', '.join(scans[1][s])}"
+        for s in both
+        if len(scans[0][s]) > 1 or len(scans[1][s]) > 1
+    ]
+    notes = []
+    if several:
+        notes.append(
+            Note("subjects with several scans, which are not paired: name the pairs", tuple(several))
+        )
+    paired = {key for pair in found for key in pair}
+    named = {key for s in both for key in (*scans[0][s], *scans[1][s])}
+    alone = [str(key) for key in first.index if key not in paired | named]
+    others = [str(key) for key in second.index if key not in paired | named]
+    return found, notes + _alone(alone, others)
+
+
+@dataclass(frozen=True)
+class LesionPairs:
+    """Lesions of one pair of scans, matched in MNI space.
+
+    Attributes
+    ----------
+    first, second, matched : int
+    distance_mm : ndarray, shape (matched,)
+        Between the two of each pair, MNI mm.
+    """
+
+    first: int
+    second: int
+    matched: int
+    distance_mm: FloatArray
+
+
+def match_in_mni(
+    first: FloatArray, second: FloatArray, reach: Reach, spacing_mm: Sequence[float]
+) -> LesionPairs:
+    """Match lesions of two scans of one person one to one.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (N, 3) and (M, 3)
+        MNI152 RAS mm.
+    reach : Reach
+        With ``voxels``, MNI mm are divided by the edges of a voxel of the prepared grid, whose axes are those of MNI
+        space: 3 voxels then mean the same as against points.
+    spacing_mm : sequence of float
+        Those edges.
+
+    >>> match_in_mni(np.zeros((1, 3)), np.array([[1.0, 0, 0]]), Reach(), (0.49, 0.49, 0.8)).matched
+    1
+    """
+    scale = np.ones(3) if reach.unit == "mm" else np.asarray(spacing_mm, dtype=np.float64)
+    pairs = match_lesions(first / scale, second / scale, reach.radius)
+    distance = np.linalg.norm(first[pairs.true] - second[pairs.found], axis=1)
+    return LesionPairs(len(first), len(second), len(pairs.true), distance)
+
+
+def mni_by_scan(lesions: pd.DataFrame, target: CountTarget) -> Mapping[str, FloatArray]:
+    """Centres of the located lesions in MNI152 RAS mm by scan; where the slice is counted, of those that touch it."""
+    chosen = lesions[lesions["in_ac_slice"].eq(True)] if target == "ac_slice" else lesions
+    return {str(key): rows[list(MNI)].to_numpy(dtype=np.float64) for key, rows in chosen.groupby("scan")}
+
+
+def lesion_pair_figures(pairs: Sequence[LesionPairs], weights: FloatArray) -> Mapping[str, FloatArray]:
+    """Lesion-to-lesion agreement under weights of the pairs of scans, shape (R, N), each of shape (R,).
+
+    found_again is the part of the first scans' lesions that have a partner in the second, found_before the reverse,
+    lesion_agreement twice the partners over all lesions of both (Dice's coefficient of the two sets of lesions: an F1
+    in which neither is the truth), mean_distance_mm that of partners.
+    """
+    first, second, matched = (
+        np.array([getattr(each, name) for each in pairs], dtype=np.float64)
+        for name in ("first", "second", "matched")
+    )
+    total = np.array([each.distance_mm.sum() for each in pairs])
+    shares = {
+        "found_again": (matched, first),
+        "found_before": (matched, second),
+        "lesion_agreement": (2.0 * matched, first + second),
+        "mean_distance_mm": (total, matched),
+    }
+    found = {}
+    for name, (above, below) in shares.items():
+        over = weights @ below
+        found[name] = np.where(over > 0, weights @ above / np.where(over > 0, over, 1.0), np.nan)
+    return found

@@ -1,0 +1,281 @@
+"""A whole evaluation of a small table: who is in which figure, who is named, and what is never compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from epvs_cohort.compare.evaluate import EvaluateInput, EvaluateSettings, Evaluation, evaluate
+from epvs_cohort.compare.evaluation_files import RECORD_FILE, check_folder, write_evaluation
+from epvs_cohort.compare.groups import Grouping
+from epvs_cohort.compare.readers import reader_counts
+from epvs_cohort.compare.resamples import Drawing
+from epvs_cohort.data.counts import Reading
+from epvs_cohort.data.decisions import Decision
+from epvs_cohort.data.manifest import Table
+from epvs_cohort.errors import ConfigError, CountsError, ManifestError, UsageError
+from epvs_cohort.report.evaluation import write_evaluation_page
+from tests.compare.cohorts import Row, write_cohort
+
+SETTINGS = EvaluateSettings("roi", drawing=Drawing(1, 100))
+AT = [[float(20 * n), 0.0, 0.0] for n in range(5)]
+
+ROWS = [
+    Row("a", 2.2, "1", lesions=AT[:2], covariates={"age": 61, "site": "N"}),
+    Row("b", 3.4, "2", lesions=AT[:3], status="flagged", covariates={"age": 72, "site": "N"}),
+    Row("c", 0.4, "3", covariates={"age": 55, "site": "S"}),
+    Row("d", 5.0, "4", lesions=AT[:5], covariates={"age": 80, "site": "S"}),
+    Row("e", None, "5", status="failed", covariates={"age": 58, "site": "S"}),
+    Row("f", 4.0, "4", session="2", lesions=AT[:4], covariates={"age": 81, "site": "S"}),
+    Row("g", 1.0, covariates={"age": None, "site": "N"}),
+]
+#: Of all scans but g, and of one more.
+COUNTS = {"a": 2, "b": 4, "c": 0, "d": 4, "e": 2, "f": 4, "z": 1}
+POINTS = {"a": AT[:2], "b": AT[:4], "d": [*AT[:3], [0.0, 50.0, 0.0]], "e": AT[:2], "z": AT[:1]}
+
+
+def readings(counts: dict[str, int], reader: str = "") -> list[Reading]:
+    return [Reading(key, reader, 1, count) for key, count in counts.items()]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> EvaluateInput:
+    points = {key: np.array(rows) for key, rows in POINTS.items()}
+    cohort = write_cohort(tmp_path / "counts.parquet", ROWS)
+    return EvaluateInput(cohort, reader_counts(readings(COUNTS), {}), points)
+
+
+def value(evaluation: Evaluation, kind: str, figure: str, *, by: str = "", group: str = "") -> float:
+    table = evaluation.figures
+    rows = table[
+        (table["kind"] == kind)
+        & (table["figure"] == figure)
+        & (table["by"] == by)
+        & (table["group"] == group)
+    ]
+    assert len(rows) == 1
+    return float(rows["value"].iloc[0])
+
+
+def told(evaluation: Evaluation) -> dict[str, tuple[str, ...]]:
+    return {note.words: note.names for note in evaluation.notes}
+
+
+def test_figures_are_of_the_scans_that_both_counted(given: EvaluateInput) -> None:
+    found = evaluate(given, SETTINGS)
+    compared = found.comparisons[0]
+    assert compared.scans == ("a", "b", "c", "d", "f")
+    errors = np.array([0.2, -0.6, 0.4, 1.0, 0.0])
+    assert value(found, "machine", "bias") == pytest.approx(errors.mean())
+    assert value(found, "machine", "mae") == pytest.approx(np.abs(errors).mean())
+    assert value(found, "machine", "mse") == pytest.approx((errors**2).mean())
+    rows = found.figures[found.figures["kind"] == "machine"]
+    assert (rows.loc[rows["by"] == "", "scans"] == 5).all()
+    # Scans d and f are of one person.
+    assert (rows.loc[rows["by"] == "", "subjects"] == 4).all()
+
+
+def test_everything_that_is_not_as_it_should_be_is_named(given: EvaluateInput) -> None:
+    notes = told(evaluate(given, SETTINGS))
+    assert notes["without a count"] == ("e: failed: e.nii.gz: truncated",)
+    assert notes["flagged, and counted in as any other scan"] == ("b: roi_snr 2 below 5",)
+    assert notes["with a count by a reader, but not in the table of counts"] == ("z",)
+    assert notes["in the table of counts without a count by a reader, and left out"] == ("g",)
+    assert notes["with a marked lesion, but not in the table of counts"] == ("z",)
+    assert notes["marked, but without a count: their lesions count as missed"] == ("e",)
+    (several,) = (names for words, names in notes.items() if words.startswith("subjects with several scans"))
+    assert several == ("4: d, f",)
+    (alone,) = (names for words, names in notes.items() if words.startswith("without a subject"))
+    assert alone == ("g",)
+
+
+def test_scans_without_points_have_no_lesion_only_where_readers_said_so(given: EvaluateInput) -> None:
+    found = evaluate(given, SETTINGS)
+    assert found.lesions is not None
+    # c was counted 0; f was counted 4, so its points are missing; g was not looked at.
+    assert [each.scan.key for each in found.lesions.outcomes] == ["a", "b", "c", "d", "e"]
+    (unmarked,) = (
+        names for words, names in told(found).items() if words.startswith("in no figure on lesions")
+    )
+    assert unmarked == ("f", "g")
+    # a: 2 of 2; b: 3 of 4; d: 3 of 4 and 2 false; e failed: 0 of 2.
+    assert value(found, "lesions", "sensitivity") == pytest.approx(8 / 12)
+    assert value(found, "lesions", "false_discovery_rate") == pytest.approx(2 / 10)
+    assert value(found, "lesions", "false_positives_per_scan") == pytest.approx(2 / 5)
+    assert value(found, "lesions", "mean_sensitivity") == pytest.approx((1 + 3 / 4 + 3 / 4 + 0) / 4)
+    assert value(found, "lesions", "absolute_count_difference") == pytest.approx((0 + 1 + 0 + 1) / 4)
+    everyone = evaluate(given, replace(SETTINGS, all_marked=True))
+    assert everyone.lesions is not None
+    assert [each.scan.key for each in everyone.lesions.outcomes] == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_rejected_scans_are_left_out_everywhere_and_counted(given: EvaluateInput) -> None:
+    decisions = {"d": Decision("reject", "motion", "AB"), "a": Decision("doubt"), "y": Decision("accept")}
+    found = evaluate(replace(given, decisions=decisions), SETTINGS)
+    assert found.comparisons[0].scans == ("a", "b", "c", "f")
+    assert found.lesions is not None
+    assert "d" not in [each.scan.key for each in found.lesions.outcomes]
+    notes = told(found)
+    assert notes["rejected, and left out"] == ("d: reject: motion (AB)",)
+    assert notes["in doubt, and kept"] == ("a: doubt",)
+    assert notes["decided about, but not in the table"] == ("y",)
+    left_out = found.scans.set_index("scan")["left_out"]
+    assert left_out["d"] == "reject: motion (AB)"
+    second = replace(given.cohort, scans=given.cohort.scans.assign(scan=[f"{row.scan}2" for row in ROWS]))
+    about_both = replace(given, decisions={"a2": Decision("accept")}, rescan=second)
+    assert "decided about, but not in the table" not in told(
+        evaluate(replace(about_both, rescan_pairs=(("a", "a2"), ("b", "b2"))), SETTINGS)
+    )
+    none = evaluate(replace(given, decisions={"a": Decision("accept")}), SETTINGS)
+    assert "no scan is rejected" in told(none)
+
+
+def test_flagged_scans_may_be_left_out(given: EvaluateInput) -> None:
+    found = evaluate(given, replace(SETTINGS, without_flagged=True))
+    assert found.comparisons[0].scans == ("a", "c", "d", "f")
+    assert told(found)["flagged, and left out as asked"] == ("b: roi_snr 2 below 5",)
+    assert "status" not in set(found.figures["by"])
+
+
+def test_readers_who_counted_no_scan_together_are_named(given: EvaluateInput) -> None:
+    apart = [*readings({"a": 2, "b": 4, "c": 1}, "A"), *readings({"d": 4, "f": 4}, "B")]
+    found = evaluate(replace(given, readers=reader_counts(apart, {}), points=None), SETTINGS)
+    assert "no scan was counted by both A and B" in told(found)
+    assert "inter-reader" not in set(found.figures["kind"])
+
+
+def test_a_table_without_lesions_and_with_equal_counts_is_evaluated_all_the_same(tmp_path: Path) -> None:
+    cohort = write_cohort(tmp_path / "none.parquet", [Row("a", 0.0, "1"), Row("b", 0.0, "1")])
+    asked = EvaluateInput(cohort, reader_counts(readings({"a": 0, "b": 0}), {}), {})
+    found = evaluate(asked, SETTINGS)
+    undefined = found.figures[found.figures["figure"].isin(["icc_a1", "sensitivity", "froc_area", "r2"])]
+    assert len(undefined) == 4
+    assert undefined["value"].isna().all()
+    assert value(found, "lesions", "false_positives_per_scan") == 0.0
+    # Two scans of one person have no interval.
+    assert found.figures["low"].isna().all()
+    write_evaluation_page(tmp_path / "page", found, {"table": "none.parquet"})
+
+
+def test_groups_are_of_covariates_and_of_the_status(given: EvaluateInput) -> None:
+    asked = replace(SETTINGS, groupings=(Grouping("age", (60.0,)), Grouping("site")))
+    found = evaluate(given, asked)
+    assert value(found, "machine", "bias", by="age", group="below 60") == pytest.approx(0.4)
+    assert value(found, "machine", "bias", by="age", group="60 and above") == pytest.approx(0.6 / 4)
+    assert value(found, "machine", "bias", by="site", group="N") == pytest.approx(-0.2)
+    assert value(found, "machine", "bias", by="status", group="flagged") == pytest.approx(-0.6)
+    assert value(found, "lesions", "sensitivity", by="site", group="S") == pytest.approx(3 / 6)
+    assert value(found, "machine", "mae", by="count, in thirds", group="0 to 2") == pytest.approx(0.3)
+    with pytest.raises(UsageError, match=r"no such column; there are session, status, scanner, .* age, site"):
+        evaluate(given, replace(SETTINGS, groupings=(Grouping("sex"),)))
+    with pytest.raises(UsageError, match="age: given 2 times"):
+        evaluate(given, replace(SETTINGS, groupings=(Grouping("age"), Grouping("age", (60.0,)))))
+    with pytest.raises(UsageError, match="no such column"):
+        evaluate(given, replace(SETTINGS, groupings=(Grouping("count_rounded"),)))
+
+
+def participants(*rows: Sequence[str]) -> Table:
+    return Table(
+        Path("people.tsv"),
+        ("participant_id", "sex", "site"),
+        tuple((n, tuple(row)) for n, row in enumerate(rows, 2)),
+    )
+
+
+def test_participants_bring_covariates_by_subject(given: EvaluateInput) -> None:
+    people = participants(("sub-1", "F", "N"), ("2", "M", "N"), ("sub-3", "F", "n/a"), ("sub-4", "M", "S"))
+    found = evaluate(replace(given, participants=people), replace(SETTINGS, groupings=(Grouping("sex"),)))
+    assert value(found, "machine", "bias", by="sex", group="F") == pytest.approx(0.3)
+    other = participants(("sub-1", "F", "S"))
+    with pytest.raises(
+        ManifestError, match=r"column site: 'S' for scan 'a', but the table of counts has 'N'"
+    ):
+        evaluate(replace(given, participants=other), SETTINGS)
+    with pytest.raises(ManifestError, match="participant '1' stands twice"):
+        evaluate(replace(given, participants=participants(("1", "F", "N"), ("sub-1", "F", "N"))), SETTINGS)
+
+
+def test_other_targets_are_never_compared(given: EvaluateInput) -> None:
+    with pytest.raises(
+        ConfigError, match=r"\(ac_slice\), the table's of the whole region of interest \(roi\)"
+    ):
+        evaluate(given, replace(SETTINGS, count_target="ac_slice"))
+    unsaid = evaluate(given, replace(SETTINGS, count_target=None))
+    assert any("taken to be of the whole region" in words for words in told(unsaid))
+    assert not any("taken to be" in words for words in told(evaluate(given, SETTINGS)))
+
+
+def test_keys_of_other_scans_are_refused_and_subjects_recognised(given: EvaluateInput) -> None:
+    by_subject = reader_counts(readings({"sub-4": 3, "sub-1": 2}), {})
+    with pytest.raises(
+        CountsError, match=r"'sub-1' \(sub-1 is a subject, with a\), those of the table as 'a'"
+    ):
+        evaluate(replace(given, readers=by_subject), SETTINGS)
+    one = reader_counts(readings({"a": 3}), {})
+    with pytest.raises(UsageError, match="1 scans are counted by the program and by a reader"):
+        evaluate(replace(given, readers=one), SETTINGS)
+
+
+def test_in_the_slice_cross_sections_are_compared(tmp_path: Path) -> None:
+    rows = [Row("a", 2.0, "1", lesions=AT[:2]), Row("b", 1.0, "2", lesions=AT[:1])]
+    cohort = write_cohort(tmp_path / "slice.parquet", rows, "ac_slice")
+    points = {"a": np.array(AT[:2]), "b": np.array(AT[:1])}
+    asked = EvaluateInput(cohort, reader_counts(readings({"a": 2, "b": 1}), {}), points)
+    found = evaluate(asked, replace(SETTINGS, count_target="ac_slice"))
+    # The lesions' own centres lie 5 mm above: they would match nothing.
+    assert value(found, "lesions", "sensitivity") == 1.0
+
+
+def test_readers_stand_beside_the_machine(given: EvaluateInput) -> None:
+    again = {key: count + (key == "b") for key, count in COUNTS.items()}
+    three = [
+        *readings(COUNTS, "A"),
+        *readings(again, "A2"),
+        *readings({k: c + 1 for k, c in COUNTS.items()}, "B"),
+    ]
+    found = evaluate(replace(given, readers=reader_counts(three, {"A2": "A"}), points=None), SETTINGS)
+    rows = found.figures[found.figures["by"] == ""]
+    kinds = rows.groupby(["kind", "first", "second"], sort=False).size().index.tolist()
+    assert kinds == [
+        ("machine", "machine", "mean of readers"),
+        ("machine", "machine", "A"),
+        ("machine", "machine", "B"),
+        ("inter-reader", "A", "B"),
+        ("intra-reader", "A", "A, reading 2"),
+        ("difference", "machine with A", "A, reading 2 with A"),
+        ("difference", "machine with A", "B with A"),
+        ("difference", "machine with B", "A with B"),
+    ]
+    ours = rows[(rows["kind"] == "machine") & (rows["second"] == "A") & (rows["figure"] == "icc_a1")]
+    theirs = rows[(rows["kind"] == "intra-reader") & (rows["figure"] == "icc_a1")]
+    gap = rows[(rows["second"] == "A, reading 2 with A") & (rows["figure"] == "icc_a1")]
+    assert gap["value"].iloc[0] == pytest.approx(ours["value"].iloc[0] - theirs["value"].iloc[0])
+    assert (gap["low"] <= gap["value"]).all()
+
+
+def test_files_hold_what_was_found_and_replace_an_earlier_evaluation(
+    given: EvaluateInput, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    check_folder(out)
+    found = evaluate(given, SETTINGS)
+    write_evaluation(out, found, {"table": "counts.parquet"})
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        f"{name}.{end}" for name in ("figures", "scans", "lesions", "froc") for end in ("csv", "parquet")
+    } | {RECORD_FILE}
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "figures.parquet"), found.figures, check_dtype=False)
+    scans = pd.read_csv(out / "scans.csv").set_index("scan")
+    told_of = ["count", "count by reader", "lesions_matched"]
+    assert scans[told_of].to_dict("index")["a"] == {"count": 2.2, "count by reader": 2, "lesions_matched": 2}
+    assert scans["lesions_marked"].dropna().index.tolist() == ["a", "b", "c", "d", "e"]
+    check_folder(out)
+    write_evaluation(out, evaluate(replace(given, points=None), SETTINGS), {"table": "counts.parquet"})
+    assert not (out / "lesions.csv").exists()
+    with pytest.raises(UsageError, match=r"none of them is evaluation\.json"):
+        check_folder(tmp_path)
