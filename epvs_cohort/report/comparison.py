@@ -6,11 +6,9 @@ import base64
 import io
 import itertools
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, StrictUndefined
 from PIL import Image as Pillow
 
 from epvs_cohort.cohort.comparison import marked_scans
@@ -28,6 +26,7 @@ from epvs_cohort.report.comparison_tables import (
     statements,
     write_tables,
 )
+from epvs_cohort.report.page import render
 from epvs_cohort.report.panels import NEAR_SLICES, examples, panel
 
 PAGE_FILE: Final = "comparison.html"
@@ -68,11 +67,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
     """
     write_tables(folder, comparison)
     panels = _panels(folder / PANELS_FOLDER, comparison)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = files("epvs_cohort.report").joinpath("comparison.html").read_text(encoding="utf-8")
-    text = environment.from_string(source).render(_content(comparison, panels))
+    text = render("comparison.html", _content(comparison, panels))
     write_whole(folder / PAGE_FILE, text.encode())
     return folder / PAGE_FILE
 
