@@ -26,7 +26,6 @@ from epvs_cohort.compare.trial import (
 )
 from epvs_cohort.data.pictures import (
     Colour,
-    ac_grid_slice,
     grey_panel,
     letter,
     outline,
@@ -62,22 +61,29 @@ class _View:
 
     Attributes
     ----------
-    k : int
-        Slice of the prepared grid.
+    k : ndarray, shape (I, J), intp
+        Slice of the prepared grid at each place: the same everywhere, or that of the native slice of the anterior
+        commissure, which lies askew in the grid.
     low, high : tuple of int
         First voxel and the one behind the last, along i and j.
     size : tuple of int
         Width and height of a panel in pixels.
     """
 
-    k: int
+    k: npt.NDArray[np.intp]
     low: tuple[int, int]
     high: tuple[int, int]
     size: tuple[int, int]
 
     def cut(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Rows and columns of a (I, J, K) array as a picture shows them."""
-        return upright(values[self.low[0] : self.high[0], self.low[1] : self.high[1], self.k])
+        shown = np.take_along_axis(values, self.k[:, :, None], axis=2)[:, :, 0]
+        return upright(shown[self.low[0] : self.high[0], self.low[1] : self.high[1]])
+
+    def is_near(self, center: FloatArray) -> bool:
+        """Whether a voxel lies so near the slice that it is marked."""
+        i, j = (int(np.clip(round(float(x)), 0, n - 1)) for x, n in zip(center, self.k.shape, strict=False))
+        return abs(float(center[2]) - float(self.k[i, j])) <= NEAR_SLICES
 
     def at(self, center: FloatArray) -> tuple[float, float]:
         """Pixel of a voxel."""
@@ -136,11 +142,13 @@ def panel(scan: MarkedScan, trial: Trial) -> bytes:
 
 
 def _view(volume: PreparedVolume, truth: FloatArray, trial: Trial) -> _View:
-    k = ac_grid_slice(volume) if trial.protocol.count_target == "ac_slice" else None
-    if k is None:
-        depth = volume.labels.shape[2]
-        near = [(np.abs(truth[:, 2] - slice_) <= NEAR_SLICES).sum() for slice_ in range(depth)]
-        k = int(np.argmax(near))
+    depth = volume.labels.shape[2]
+    near = [(np.abs(truth[:, 2] - slice_) <= NEAR_SLICES).sum() for slice_ in range(depth)]
+    k = np.full(volume.labels.shape[:2], int(np.argmax(near)), dtype=np.intp)
+    slab = slab_of(volume, trial.protocol)
+    if slab is not None:
+        first, last = slab.argmax(axis=2), depth - 1 - slab[:, :, ::-1].argmax(axis=2)
+        k = np.where(slab.any(axis=2), (first + last) // 2, k)
     sides = [np.flatnonzero(volume.mask.any(axis=axes)) for axes in ((1, 2), (0, 2))]
     low = tuple(max(0, int(side[0]) - _MARGIN) for side in sides)
     high = tuple(
@@ -205,6 +213,6 @@ def _map_and_segmentation(
 def _circle(drawn: Pillow.Image, view: _View, centers: FloatArray, colour: Colour) -> None:
     draw = ImageDraw.Draw(drawn)
     for center in centers:
-        if abs(float(center[2]) - view.k) <= NEAR_SLICES:
+        if view.is_near(center):
             x, y = view.at(center)
             draw.ellipse((x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS), outline=colour, width=2)
