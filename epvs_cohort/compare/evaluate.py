@@ -22,7 +22,15 @@ from epvs_cohort.compare.marked import Lesions, Located, MarkedScan, Reach, Scor
 from epvs_cohort.compare.readers import Comparison, ReaderCounts, comparisons, reading_name, rivalries
 from epvs_cohort.compare.resamples import Drawing
 from epvs_cohort.compare.second_visit import SecondVisit, Visits, second_visit, visit_rows
-from epvs_cohort.compare.sheet import Note, lacking, scan_sheet, sheet_notes, strangers, with_participants
+from epvs_cohort.compare.sheet import (
+    Note,
+    decision_notes,
+    lacking,
+    scan_sheet,
+    sheet_notes,
+    strangers,
+    with_participants,
+)
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.manifest import Table
@@ -182,20 +190,22 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
         A column to group by is unknown, or too few scans are left.
     """
     asked = check_target(given.cohort, settings.count_target)
-    sheet = scan_sheet(given.cohort.scans, given.decisions, without_flagged=settings.without_flagged)
+    sheet = _sheet(given.cohort, given, settings)
     notes = [asked] if asked is not None else []
     if not given.cohort.finished:
         left = given.cohort.n_asked - len(sheet)
         notes.append(Note(f"the run is not finished: {left} scans have no row yet, and are in no figure"))
-    other_keys = () if given.rescan is None else map(str, given.rescan.scans["scan"])
-    notes += sheet_notes(sheet, given.decisions, other_keys)
+    rescan = None if given.rescan is None else _sheet(given.rescan, given, settings)
+    notes += decision_notes(sheet, rescan, given.decisions) + sheet_notes(sheet)
     counted = [str(key) for key in given.readers.table.index]
     notes += strangers(sheet, counted, "count by a reader") + lacking(sheet, counted, "count by a reader")
     work = _Work(given, settings, sheet, _covariates(given, sheet), notes)
     grouped = _grouped(work)
     compared = _counts(work, grouped)
     lesions = None if given.points is None else _lesions(work, given.points, grouped)
-    visit = None if given.rescan is None else _second(work, given.rescan)
+    visit = None
+    if given.rescan is not None and rescan is not None:
+        visit = _second(work, Visits(given.cohort, given.rescan, sheet, rescan))
     return Evaluation(
         about=given.cohort.about,
         settings=settings,
@@ -208,6 +218,10 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
         lesions=lesions,
         second=visit,
     )
+
+
+def _sheet(cohort: Cohort, given: EvaluateInput, settings: EvaluateSettings) -> pd.DataFrame:
+    return scan_sheet(cohort.scans, given.decisions, without_flagged=settings.without_flagged)
 
 
 def _origins(scans: pd.DataFrame) -> tuple[str, ...]:
@@ -321,14 +335,10 @@ def _grid(cell: object) -> FloatArray | None:
     return np.asarray(cell, dtype=np.float64).reshape(4, 4)
 
 
-def _second(work: _Work, rescan: Cohort) -> SecondVisit:
-    given, settings = work.given, work.settings
-    sheet = scan_sheet(rescan.scans, given.decisions, without_flagged=settings.without_flagged)
-    visit = second_visit(
-        Visits(given.cohort, rescan, work.sheet, sheet), given.rescan_pairs, settings.visit_reach
-    )
+def _second(work: _Work, visits: Visits) -> SecondVisit:
+    visit = second_visit(visits, work.given.rescan_pairs, work.settings.visit_reach)
     work.notes += [Note(f"second visit: {note.words}", note.names) for note in visit.notes]
-    work.rows += visit_rows(visit, work.subjects(visit.counts.scans), settings.drawing)
+    work.rows += visit_rows(visit, work.subjects(visit.counts.scans), work.settings.drawing)
     return visit
 
 

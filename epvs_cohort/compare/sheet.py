@@ -96,31 +96,52 @@ def _uncounted(row: Mapping[Any, Any]) -> str:
     return ""
 
 
-def sheet_notes(
-    sheet: pd.DataFrame, decisions: Mapping[str, Decision] | None, elsewhere: Iterable[str] = ()
+def decision_notes(
+    first: pd.DataFrame, second: pd.DataFrame | None, decisions: Mapping[str, Decision] | None
 ) -> list[Note]:
+    """What is said of decisions about the scans of one table, or of those of two visits.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        As of `scan_sheet`.
+    decisions : mapping of str to Decision, optional
+
+    Raises
+    ------
+    CountsError
+        There are decisions, and not one is about a scan.
+    """
+    if decisions is None:
+        return []
+    both = first if second is None else pd.concat([first, second])
+    notes = strangers(both, decisions, "decision")
+    if not _rejected(both).any():
+        notes.append(Note("no scan is rejected"))
+    return notes
+
+
+def _rejected(sheet: pd.DataFrame) -> pd.Series[bool]:
+    found: pd.Series[bool] = sheet["decision"].str.startswith("reject")
+    return found
+
+
+def sheet_notes(sheet: pd.DataFrame) -> list[Note]:
     """What is said of the scans of a table whatever is compared.
 
     Parameters
     ----------
     sheet : DataFrame
         As of `scan_sheet`.
-    decisions : mapping of str to Decision, optional
-    elsewhere : iterable of str
-        Scans of another table that decisions may be about.
     """
     excluded = sheet["excluded"] != ""
-    rejected = sheet["decision"].str.startswith("reject")
+    rejected = _rejected(sheet)
     doubted = sheet["decision"].str.startswith("doubt") & ~excluded
     failed = (sheet["uncounted"] != "") & ~excluded
     flagged = sheet["status"] == "flagged"
     unknown = ~sheet["subject_known"]
-    notes = []
-    if decisions is not None:
-        unknown_keys = tuple(sorted(set(decisions) - set(sheet.index) - set(elsewhere)))
-        notes += _note(sheet[rejected], "rejected, and left out", "decision") or [Note("no scan is rejected")]
-        notes += _note(sheet[doubted], "in doubt, and kept", "decision")
-        notes += [Note("decided about, but not in the table", unknown_keys)] if unknown_keys else []
+    notes = _note(sheet[rejected], "rejected, and left out", "decision")
+    notes += _note(sheet[doubted], "in doubt, and kept", "decision")
     notes += _note(sheet[failed], "without a count", "uncounted")
     notes += _note(sheet[flagged & excluded & ~rejected], "flagged, and left out as asked", "flags")
     notes += _note(sheet[flagged & ~excluded], "flagged, and counted in as any other scan", "flags")
@@ -183,7 +204,7 @@ def lacking(sheet: pd.DataFrame, keys: Iterable[str], what: str) -> list[Note]:
 
 def _like(key: str, sheet: pd.DataFrame) -> str:
     """Scans of a subject whose label stands where a key should."""
-    own = [str(scan) for scan in sheet.index[sheet["subject"] == key.removeprefix("sub-")]]
+    own = dict.fromkeys(str(scan) for scan in sheet.index[sheet["subject"] == key.removeprefix("sub-")])
     return f" ({key} is a subject, with {', '.join(own)})" if own else ""
 
 

@@ -123,16 +123,27 @@ def test_rejected_scans_are_left_out_everywhere_and_counted(given: EvaluateInput
     notes = told(found)
     assert notes["rejected, and left out"] == ("d: reject: motion (AB)",)
     assert notes["in doubt, and kept"] == ("a: doubt",)
-    assert notes["decided about, but not in the table"] == ("y",)
+    assert notes["with a decision, but not in the table of counts"] == ("y",)
     left_out = found.scans.set_index("scan")["left_out"]
     assert left_out["d"] == "reject: motion (AB)"
     second = replace(given.cohort, scans=given.cohort.scans.assign(scan=[f"{row.scan}2" for row in ROWS]))
     about_both = replace(given, decisions={"a2": Decision("accept")}, rescan=second)
-    assert "decided about, but not in the table" not in told(
+    assert "with a decision, but not in the table of counts" not in told(
         evaluate(replace(about_both, rescan_pairs=(("a", "a2"), ("b", "b2"))), SETTINGS)
     )
     none = evaluate(replace(given, decisions={"a": Decision("accept")}), SETTINGS)
     assert "no scan is rejected" in told(none)
+
+
+def test_decisions_that_are_about_no_scan_end_the_evaluation(given: EvaluateInput) -> None:
+    strange = {"x": Decision("reject"), "y": Decision("accept")}
+    with pytest.raises(CountsError, match="none of the 2 scans with a decision is in the table of counts"):
+        evaluate(replace(given, decisions=strange), SETTINGS)
+    by_subject = {"sub-1": Decision("reject"), "b": Decision("accept")}
+    notes = told(evaluate(replace(given, decisions=by_subject), SETTINGS))
+    assert notes["with a decision, but not in the table of counts"] == ("sub-1 (sub-1 is a subject, with a)",)
+    assert "no scan is rejected" in notes
+    assert "no scan is rejected" in told(evaluate(replace(given, decisions={}), SETTINGS))
 
 
 def test_flagged_scans_may_be_left_out(given: EvaluateInput) -> None:
