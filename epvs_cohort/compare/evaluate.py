@@ -199,6 +199,8 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
     notes += decision_notes(sheet, rescan, given.decisions) + sheet_notes(sheet)
     counted = [str(key) for key in given.readers.table.index]
     notes += strangers(sheet, counted, "count by a reader") + lacking(sheet, counted, "count by a reader")
+    if later := given.readers.later():
+        notes.append(Note("counted by a reader without a first reading: the lowest there is is taken", later))
     work = _Work(given, settings, sheet, _covariates(given, sheet), notes)
     grouped = _grouped(work)
     compared = _counts(work, grouped)

@@ -43,13 +43,27 @@ class ReaderCounts:
         found: pd.Series[float] = self.table[reader, number]
         return found
 
+    def first(self, reader: str) -> pd.Series[float]:
+        """Counts of the lowest reading that the reader has of each scan; not a number where there is none."""
+        found: pd.Series[float] = self.table[reader].bfill(axis=1).iloc[:, 0]
+        return found
+
+    def later(self) -> tuple[str, ...]:
+        """Scans and readings of those that a reader has no first reading of: the lowest there is stands for it."""
+        found = []
+        for reader in self.readers:
+            lowest = self.table[reader].notna().idxmax(axis=1)[self.first(reader).notna()]
+            late = lowest[lowest > 1]
+            found += [f"{scan}: {reading_name(reader, int(n))}" for scan, n in late.items()]
+        return tuple(found)
+
     def numbers(self, reader: str) -> tuple[int, ...]:
         """Numbers of a reader's readings."""
         return tuple(int(number) for number in self.table[reader].columns)
 
     def mean(self) -> pd.Series[float]:
-        """Mean of the first readings of those who counted a scan."""
-        first = pd.DataFrame({reader: self.of(reader) for reader in self.readers})
+        """Mean of the first readings of those who counted a scan (`first`)."""
+        first = pd.DataFrame({reader: self.first(reader) for reader in self.readers})
         mean: pd.Series[float] = first.mean(axis=1)
         return mean
 
@@ -145,7 +159,7 @@ def comparisons(machine: pd.Series[float], readers: ReaderCounts) -> list[Compar
         Counts by scan, of the scans that are to be used.
     """
     names = readers.readers
-    single = {name: readers.of(name) for name in names}
+    single = {name: readers.first(name) for name in names}
     found = [
         _comparison("machine", {MACHINE: machine, readers.reference: readers.reference_counts()}, machine)
     ]
@@ -206,9 +220,11 @@ def rivalries(machine: pd.Series[float], readers: ReaderCounts) -> list[Rivalry]
     """The machine beside each reader's second reading, and beside each other reader."""
     found = []
     for name in readers.readers:
-        rivals = {reading_name(name, n): readers.of(name, n) for n in readers.numbers(name)[1:2]}
-        rivals |= {other: readers.of(other) for other in readers.readers if other != name}
-        for rival, counts in rivals.items():
-            three = _comparison("machine", {name: readers.of(name), MACHINE: machine, rival: counts}, machine)
+        one, *again = readers.numbers(name)[:2]
+        # Beside a second reading the first must be another one: the lowest there is may be the second itself.
+        rivals = [(readers.of(name, one), reading_name(name, n), readers.of(name, n)) for n in again]
+        rivals += [(readers.first(name), n, readers.first(n)) for n in readers.readers if n != name]
+        for own, rival, counts in rivals:
+            three = _comparison("machine", {name: own, MACHINE: machine, rival: counts}, machine)
             found.append(Rivalry(name, rival, three.scans, three.ratings))
     return found

@@ -153,6 +153,17 @@ def test_flagged_scans_may_be_left_out(given: EvaluateInput) -> None:
     assert "status" not in set(found.figures["by"])
 
 
+def test_a_scan_with_a_later_reading_only_is_compared_and_named(given: EvaluateInput) -> None:
+    late = [*readings(COUNTS, "A"), Reading("g", "A", 2, 3)]
+    found = evaluate(replace(given, readers=reader_counts(late, {}), points=None), SETTINGS)
+    assert found.comparisons[0].scans == ("a", "b", "c", "d", "f", "g")
+    notes = told(found)
+    assert notes["counted by a reader without a first reading: the lowest there is is taken"] == (
+        "g: A, reading 2",
+    )
+    assert found.scans.set_index("scan")["left_out"]["g"] == ""
+
+
 def test_readers_who_counted_no_scan_together_are_named(given: EvaluateInput) -> None:
     apart = [*readings({"a": 2, "b": 4, "c": 1}, "A"), *readings({"d": 4, "f": 4}, "B")]
     found = evaluate(replace(given, readers=reader_counts(apart, {}), points=None), SETTINGS)

@@ -28,6 +28,20 @@ def test_a_later_reading_is_another_reading_of_the_same_reader() -> None:
     assert counts.reference == MEAN
 
 
+def test_the_lowest_reading_there_is_stands_for_a_first_that_is_not_there() -> None:
+    readings = [*READINGS, Reading("c", "bob", 3, 5), Reading("f", "ann late", 1, 7)]
+    counts = reader_counts(readings, {"ann late": "ann"})
+    assert counts.first("bob").dropna().to_dict() == {"a": 2.0, "b": 8.0, "c": 5.0, "d": 9.0}
+    assert counts.mean().to_dict() == {"a": 3.0, "b": 7.0, "c": 2.5, "d": 9.0, "f": 7.0}
+    assert counts.later() == ("f: ann, reading 2", "c: bob, reading 3")
+    # No reading is compared with itself.
+    machine = pd.Series(1.0, index=list("abcdf"))
+    of_ann = rivalries(machine, counts)[0]
+    assert (of_ann.rival, of_ann.scans) == ("ann, reading 2", ("a", "b"))
+    only_late = reader_counts([Reading(key, "ann", 2, n) for n, key in enumerate("abc")], {})
+    assert comparisons(machine, only_late)[0].scans == ("a", "b", "c")
+
+
 def test_what_is_compared_is_what_both_counted() -> None:
     found = {
         (each.kind, each.names): each
