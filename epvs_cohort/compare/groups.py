@@ -17,6 +17,10 @@ from epvs_cohort.geometry import FloatArray
 MOST_VALUES = 6
 #: Of a text with more values than this it is an identifier that was meant.
 MOST_GROUPS = 60
+#: Digits that tell any two floats apart.
+_MOST_DIGITS = 17
+#: Whole numbers from here on are written with an exponent.
+_MOST_WHOLE = 1e15
 #: Group of scans whose covariate is not known.
 UNKNOWN = "unknown"
 
@@ -81,9 +85,12 @@ def groups_of(values: pd.Series[Any], grouping: Grouping) -> list[str]:
         raise UsageError(f"--by {grouping.column}: holds no numbers, so it has no bands; leave the edges out")
     if numbers and (grouping.edges or known.nunique() > MOST_VALUES):
         return _banded(np.asarray(values, dtype=np.float64), grouping.edges)
-    words = [
-        UNKNOWN if missing else _word(value) for value, missing in zip(values, values.isna(), strict=True)
-    ]
+    if numbers:
+        words = _worded(values.tolist())
+    else:
+        words = [
+            UNKNOWN if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)
+        ]
     if len(set(words)) > MOST_GROUPS:
         raise UsageError(
             f"--by {grouping.column}: {len(set(words))} values found, at most {MOST_GROUPS} are legal",
@@ -118,24 +125,40 @@ def order_of(groups: Sequence[str], values: Sequence[object]) -> list[str]:
 def _banded(values: FloatArray, edges: tuple[float, ...]) -> list[str]:
     known = values[~np.isnan(values)]
     if edges:
+        ends = _worded(edges)
         names = [
-            f"below {edges[0]:g}",
-            *(f"{a:g} to below {b:g}" for a, b in pairwise(edges)),
-            f"{edges[-1]:g} and above",
+            f"below {ends[0]}",
+            *(f"{a} to below {b}" for a, b in pairwise(ends)),
+            f"{ends[-1]} and above",
         ]
         at = np.digitize(values, edges)
         return [UNKNOWN if np.isnan(value) else names[n] for value, n in zip(values, at, strict=True)]
     low, high = np.quantile(known, [1 / 3, 2 / 3]) if known.size else (0.0, 0.0)
     at = (values > low).astype(int) + (values > high)
     spans = {int(n): (known[at[~np.isnan(values)] == n]) for n in np.unique(at)}
-    words = {n: _span(part) for n, part in spans.items() if part.size}
+    parts = {n: part for n, part in spans.items() if part.size}
+    lowest, highest = [part.min() for part in parts.values()], [part.max() for part in parts.values()]
+    ends = _worded([*lowest, *highest], digits=4)
+    pairs = zip(parts, ends[: len(parts)], ends[len(parts) :], strict=True)
+    words = {n: low if low == high else f"{low} to {high}" for n, low, high in pairs}
     return [UNKNOWN if np.isnan(value) else words[int(n)] for value, n in zip(values, at, strict=True)]
 
 
-def _span(part: FloatArray) -> str:
-    low, high = f"{part.min():.4g}", f"{part.max():.4g}"
-    return low if low == high else f"{low} to {high}"
+def _worded(values: Sequence[float], digits: int = 6) -> list[str]:
+    """Words for numbers: of whole ones all digits, of others so many that different ones have different words.
+
+    >>> _worded([20240101.0, 20240102.0]), _worded([0.12345671, 0.12345672, float("nan")])
+    (['20240101', '20240102'], ['0.12345671', '0.12345672', 'unknown'])
+    """
+    known = {value for value in values if not np.isnan(value)}
+    for enough in range(digits, _MOST_DIGITS + 1):
+        words = {value: _number(value, enough) for value in known}
+        if len(set(words.values())) == len(known):
+            break
+    return [UNKNOWN if np.isnan(value) else words[value] for value in values]
 
 
-def _word(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _number(value: float, digits: int) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}" if value.is_integer() and abs(value) < _MOST_WHOLE else f"{value:.{digits}g}"

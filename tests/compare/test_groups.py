@@ -45,6 +45,25 @@ def test_scans_of_one_value_stay_in_one_third() -> None:
     assert thirds(np.zeros(0)) == []
 
 
+def test_different_numbers_never_share_a_group() -> None:
+    dates = pd.Series([20240101 + n for n in range(9)])
+    assert groups_of(dates, Grouping("date")) == [
+        name
+        for name in ("20240101 to 20240103", "20240104 to 20240106", "20240107 to 20240109")
+        for _ in "abc"
+    ]
+    assert groups_of(pd.Series([1234567.0, 1234568.0, None]), Grouping("unit")) == [
+        "1234567", "1234568", "unknown",
+    ]  # fmt: skip
+    assert groups_of(pd.Series([1000002.0, 1000004.0, 1000007.0]), Grouping("n", (1000003.0, 1000006.0))) == [
+        "below 1000003", "1000003 to below 1000006", "1000006 and above",
+    ]  # fmt: skip
+    close = pd.Series([1 + n * 1e-9 for n in range(9)])
+    assert len(set(groups_of(close, Grouping("ratio")))) == 3
+    huge = pd.Series([1e17 + n * 1e3 for n in range(3)])
+    assert len(set(groups_of(huge, Grouping("id")))) == 3
+
+
 @pytest.mark.parametrize("text", ["", "=3", "age=", "age=70,60", "age=old", "age=60,60", "age=nan"])
 def test_what_names_no_column_or_no_bands_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="rising numbers"):
