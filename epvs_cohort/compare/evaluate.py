@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from epvs_cohort.compare.covariates import Grouped, covariates_of, grouped_by
 from epvs_cohort.compare.figures import (
     FigureRows,
     comparison_rows,
@@ -29,12 +30,10 @@ from epvs_cohort.compare.sheet import (
     scan_sheet,
     sheet_notes,
     strangers,
-    with_participants,
 )
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.manifest import Table
-from epvs_cohort.data.tables import reserved_names
 from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.geometry import FloatArray
 from epvs_cohort.protocol import CountTarget
@@ -143,7 +142,6 @@ class _Work:
     given: EvaluateInput
     settings: EvaluateSettings
     sheet: pd.DataFrame
-    covariates: pd.DataFrame
     notes: list[Note]
     rows: FigureRows = field(default_factory=list)
 
@@ -201,8 +199,9 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
     notes += strangers(sheet, counted, "count by a reader") + lacking(sheet, counted, "count by a reader")
     if later := given.readers.later():
         notes.append(Note("counted by a reader without a first reading: the lowest there is is taken", later))
-    work = _Work(given, settings, sheet, _covariates(given, sheet), notes)
-    grouped = _grouped(work)
+    covariates = covariates_of(given.cohort, sheet, given.participants)
+    grouped = grouped_by(covariates, sheet, settings.groupings)
+    work = _Work(given, settings, sheet, notes)
     compared = _counts(work, grouped)
     lesions = None if given.points is None else _lesions(work, given.points, grouped)
     visit = None
@@ -231,36 +230,7 @@ def _origins(scans: pd.DataFrame) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*scans["scanner"].dropna(), *notes]))
 
 
-def _covariates(given: EvaluateInput, sheet: pd.DataFrame) -> pd.DataFrame:
-    """Columns of the table of counts that are no result of it, and those of the participants."""
-    own = given.cohort.scans.set_index(sheet.index)
-    regions = given.cohort.about["protocol"]["roi"]["regions"]
-    results = reserved_names(regions) - {"session", "scanner", "acquisition_date", "status"}
-    kept = own[[name for name in own.columns if name not in results]]
-    return kept if given.participants is None else with_participants(kept, sheet, given.participants)
-
-
-def _grouped(work: _Work) -> list[tuple[Grouping, pd.Series[Any]]]:
-    """Columns to group by with their values; the status too, where scans are flagged and counted in."""
-    found = []
-    groupings = list(work.settings.groupings)
-    flagged = ((work.sheet["status"] == "flagged") & (work.sheet["excluded"] == "")).any()
-    columns = [each.column for each in groupings]
-    if twice := [name for name in columns if columns.count(name) > 1]:
-        raise UsageError(f"--by {twice[0]}: given {columns.count(twice[0])} times; each column once is legal")
-    if flagged and "status" not in columns:
-        groupings.append(Grouping("status"))
-    for grouping in groupings:
-        if grouping.column not in work.covariates.columns:
-            raise UsageError(
-                f"--by {grouping.column}: no such column; there are {', '.join(map(str, work.covariates.columns))}",
-                hint="--participants FILE brings the columns of a table with participant_id",
-            )
-        found.append((grouping, work.covariates[grouping.column]))
-    return found
-
-
-def _counts(work: _Work, grouped: Sequence[tuple[Grouping, pd.Series[Any]]]) -> list[Comparison]:
+def _counts(work: _Work, grouped: Sequence[Grouped]) -> list[Comparison]:
     sheet, readers, drawing = work.sheet, work.given.readers, work.settings.drawing
     machine = sheet.loc[(sheet["excluded"] == "") & (sheet["uncounted"] == ""), "count"]
     compared = comparisons(machine, readers)
@@ -280,9 +250,7 @@ def _counts(work: _Work, grouped: Sequence[tuple[Grouping, pd.Series[Any]]]) -> 
     return compared
 
 
-def _lesions(
-    work: _Work, points: Mapping[str, FloatArray], grouped: Sequence[tuple[Grouping, pd.Series[Any]]]
-) -> Lesions:
+def _lesions(work: _Work, points: Mapping[str, FloatArray], grouped: Sequence[Grouped]) -> Lesions:
     settings = work.settings
     keys = _marked_keys(work, points)
     located = located_by_scan(work.given.cohort.lesions, work.target, settings.score)

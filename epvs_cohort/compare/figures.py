@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from epvs_cohort.compare.bootstrap import Estimate
-from epvs_cohort.compare.groups import Grouping, groups_of, order_of, thirds
+from epvs_cohort.compare.covariates import Grouped
+from epvs_cohort.compare.groups import order_of, thirds
 from epvs_cohort.compare.marked import Lesions, lesion_estimator
 from epvs_cohort.compare.readers import MACHINE, Comparison, Rivalry
 from epvs_cohort.compare.resamples import Drawing, Figures, estimates
@@ -104,17 +105,15 @@ def difference_rows(rivalry: Rivalry, subjects: Sequence[str], drawing: Drawing)
 def group_rows(
     compared: Comparison,
     subjects: Sequence[str],
-    grouped: Sequence[tuple[Grouping, pd.Series[Any]]],
+    grouped: Sequence[Grouped],
     drawing: Drawing,
 ) -> FigureRows:
     """Agreement of the machine with its reference in each group of scans, and errors in thirds of the count."""
     found: FigureRows = []
     first, second = compared.names
-    for grouping, values in grouped:
-        own = values.loc[list(compared.scans)]
-        groups = groups_of(own, grouping)
-        for group in order_of(groups, list(own)):
-            inside = np.array([name == group for name in groups])
+    for grouping in grouped:
+        for group in grouping.order:
+            inside = np.array([grouping.of[key] == group for key in compared.scans])
             what = What(compared.kind, first, second, grouping.column, group)
             part = [subject for subject, kept in zip(subjects, inside, strict=True) if kept]
             found += rows_of(what, part, _pair(compared.ratings[inside], compared.kind), drawing)
@@ -129,20 +128,14 @@ def group_rows(
     return found
 
 
-def lesion_rows(
-    lesions: Lesions, grouped: Sequence[tuple[Grouping, pd.Series[Any]]], limit: float, drawing: Drawing
-) -> FigureRows:
+def lesion_rows(lesions: Lesions, grouped: Sequence[Grouped], limit: float, drawing: Drawing) -> FigureRows:
     """Figures on lesions of all scans, and of each group of them."""
     found = rows_of(
         What("lesions", MACHINE, "points"), lesions.subjects, lesion_estimator(lesions, limit), drawing
     )
-    for grouping, values in grouped:
-        own = values.loc[[each.scan.key for each in lesions.outcomes]]
-        groups = groups_of(own, grouping)
-        for group in order_of(groups, list(own)):
-            part = Lesions(
-                tuple(e for e, name in zip(lesions.outcomes, groups, strict=True) if name == group)
-            )
+    for grouping in grouped:
+        for group in grouping.order:
+            part = Lesions(tuple(e for e in lesions.outcomes if grouping.of[e.scan.key] == group))
             what = What("lesions", MACHINE, "points", grouping.column, group)
             found += rows_of(what, part.subjects, lesion_estimator(part, limit), drawing)
     return found

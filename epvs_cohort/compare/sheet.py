@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from epvs_cohort.data.decisions import Decision
-from epvs_cohort.data.manifest import Table, typed_cells
-from epvs_cohort.errors import CountsError, ManifestError, UsageError
+from epvs_cohort.errors import CountsError, UsageError
 
 
 @dataclass(frozen=True)
@@ -206,55 +205,3 @@ def _like(key: str, sheet: pd.DataFrame) -> str:
     """Scans of a subject whose label stands where a key should."""
     own = dict.fromkeys(str(scan) for scan in sheet.index[sheet["subject"] == key.removeprefix("sub-")])
     return f" ({key} is a subject, with {', '.join(own)})" if own else ""
-
-
-def with_participants(covariates: pd.DataFrame, sheet: pd.DataFrame, table: Table) -> pd.DataFrame:
-    """Join the columns of a table of participants to the covariates of the scans, by subject.
-
-    Parameters
-    ----------
-    covariates : DataFrame
-        Index scan.
-    table : Table
-        With a column participant_id, with or without ``sub-``.
-
-    Raises
-    ------
-    ManifestError
-        There is no such column, a participant stands twice, or a column of both tables holds different values.
-    """
-    if "participant_id" not in table.columns:
-        raise ManifestError(
-            f"{table.path}: line 1: no column participant_id; found {', '.join(table.columns)}"
-        )
-    people = [name.removeprefix("sub-") for name in table.column("participant_id")]
-    if twice := sorted({name for name in people if people.count(name) > 1}):
-        raise ManifestError(f"{table.path}: participant {twice[0]!r} stands twice; once is legal")
-    joined = covariates.copy()
-    for name in table.columns:
-        if name == "participant_id":
-            continue
-        value = dict(zip(people, typed_cells(table.column(name)), strict=True))
-        column = pd.Series([value.get(str(subject)) for subject in sheet["subject"]], index=sheet.index)
-        if name in covariates.columns:
-            _check_same(covariates[name], column, f"{table.path}: column {name}")
-        else:
-            joined[name] = column
-    return joined
-
-
-def _check_same(known: pd.Series[float], other: pd.Series[float], what: str) -> None:
-    both = known.notna() & other.notna()
-    differ = both & (known.astype(str) != other.astype(str)) & ~_equal_numbers(known, other)
-    if differ.any():
-        scan = str(differ.idxmax())
-        raise ManifestError(
-            f"{what}: {other[scan]!r} for scan {scan!r}, but the table of counts has {known[scan]!r}",
-            hint="leave one of the two out",
-        )
-
-
-def _equal_numbers(known: pd.Series[float], other: pd.Series[float]) -> pd.Series[bool]:
-    one, two = (pd.to_numeric(each, errors="coerce") for each in (known, other))
-    equal: pd.Series[bool] = one == two
-    return equal

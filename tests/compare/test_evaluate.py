@@ -201,6 +201,22 @@ def test_groups_are_of_covariates_and_of_the_status(given: EvaluateInput) -> Non
         evaluate(given, replace(SETTINGS, groupings=(Grouping("count_rounded"),)))
 
 
+def test_bands_are_the_same_for_counts_and_lesions(tmp_path: Path) -> None:
+    rows = [Row(f"s{n}", float(n), str(n), lesions=AT[:1], covariates={"age": 50 + n}) for n in range(12)]
+    cohort = write_cohort(tmp_path / "ages.parquet", rows)
+    # The first six were counted, the last five marked: too few values of either for bands of their own.
+    counted = reader_counts(readings({f"s{n}": n for n in range(6)}), {})
+    points = {f"s{n}": np.array(AT[:1]) for n in range(7, 12)}
+    asked = replace(SETTINGS, groupings=(Grouping("age"),))
+    figures = evaluate(EvaluateInput(cohort, counted, points), asked).figures
+    of_age = figures[figures["by"] == "age"]
+    assert of_age[of_age["kind"] == "machine"]["group"].unique().tolist() == ["50 to 53", "54 to 57"]
+    lesions = of_age[of_age["kind"] == "lesions"].drop_duplicates("group")
+    assert dict(zip(lesions["group"], lesions["scans"], strict=True)) == {
+        "50 to 53": 1, "54 to 57": 1, "58 to 61": 4,
+    }  # fmt: skip
+
+
 def participants(*rows: Sequence[str]) -> Table:
     return Table(
         Path("people.tsv"),
