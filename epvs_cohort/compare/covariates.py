@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from epvs_cohort.compare.groups import Grouping, groups_of, order_of
+from epvs_cohort.compare.sheet import Note
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.manifest import Table, typed_cells
 from epvs_cohort.data.tables import reserved_names
@@ -32,8 +33,12 @@ class Grouped:
     order: tuple[str, ...]
 
 
-def covariates_of(cohort: Cohort, sheet: pd.DataFrame, participants: Table | None) -> pd.DataFrame:
+def covariates_of(
+    cohort: Cohort, sheet: pd.DataFrame, participants: Table | None
+) -> tuple[pd.DataFrame, list[Note]]:
     """Columns of the table of counts that are no result of it, and those of the participants; index scan.
+
+    Notes name the subjects without participant, and the participants without scan.
 
     Raises
     ------
@@ -44,7 +49,9 @@ def covariates_of(cohort: Cohort, sheet: pd.DataFrame, participants: Table | Non
     regions = cohort.about["protocol"]["roi"]["regions"]
     results = reserved_names(regions) - {"session", "scanner", "acquisition_date", "status"}
     kept = own[[name for name in own.columns if name not in results]]
-    return kept if participants is None else with_participants(kept, sheet, participants)
+    if participants is None:
+        return kept, []
+    return with_participants(kept, sheet, participants), _unmatched(sheet, participants)
 
 
 def grouped_by(covariates: pd.DataFrame, sheet: pd.DataFrame, groupings: Sequence[Grouping]) -> list[Grouped]:
@@ -89,15 +96,22 @@ def with_participants(covariates: pd.DataFrame, sheet: pd.DataFrame, table: Tabl
     Raises
     ------
     ManifestError
-        There is no such column, a participant stands twice, or a column of both tables holds different values.
+        There is no such column, a participant stands twice, none is a subject of the table of counts, or a column of
+        both tables holds different values.
     """
     if "participant_id" not in table.columns:
         raise ManifestError(
             f"{table.path}: line 1: no column participant_id; found {', '.join(table.columns)}"
         )
-    people = [name.removeprefix("sub-") for name in table.column("participant_id")]
+    people = _people(table)
     if twice := sorted({name for name in people if people.count(name) > 1}):
         raise ManifestError(f"{table.path}: participant {twice[0]!r} stands twice; once is legal")
+    if not set(people) & set(map(str, sheet["subject"])):
+        raise ManifestError(
+            f"{table.path}: none of its {len(people)} participants is a subject of the table of counts: they are "
+            f"named as {(people or ['nobody'])[0]!r}, those of the table as {str(sheet['subject'].iloc[0])!r}",
+            hint="label each participant as the column subject of the table of counts does: 1 and 001 are two labels",
+        )
     joined = covariates.copy()
     for name in table.columns:
         if name == "participant_id":
@@ -109,6 +123,25 @@ def with_participants(covariates: pd.DataFrame, sheet: pd.DataFrame, table: Tabl
         else:
             joined[name] = column
     return joined
+
+
+def _people(table: Table) -> list[str]:
+    return [name.removeprefix("sub-") for name in table.column("participant_id")]
+
+
+def _unmatched(sheet: pd.DataFrame, table: Table) -> list[Note]:
+    """Who is in one of the two tables only."""
+    people, inside = _people(table), sheet[sheet["excluded"] == ""]
+    subjects = dict.fromkeys(map(str, inside["subject"]))
+    named = {
+        "subjects without a row in the table of participants, whose columns are unknown": [
+            subject for subject in subjects if subject not in set(people)
+        ],
+        "participants without a scan in the table of counts": [
+            name for name in people if name not in set(map(str, sheet["subject"]))
+        ],
+    }
+    return [Note(words, tuple(names)) for words, names in named.items() if names]
 
 
 def _check_same(known: pd.Series[float], other: pd.Series[float], what: str) -> None:

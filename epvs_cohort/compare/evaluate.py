@@ -199,9 +199,9 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
     notes += strangers(sheet, counted, "count by a reader") + lacking(sheet, counted, "count by a reader")
     if later := given.readers.later():
         notes.append(Note("counted by a reader without a first reading: the lowest there is is taken", later))
-    covariates = covariates_of(given.cohort, sheet, given.participants)
+    covariates, unmatched = covariates_of(given.cohort, sheet, given.participants)
     grouped = grouped_by(covariates, sheet, settings.groupings)
-    work = _Work(given, settings, sheet, notes)
+    work = _Work(given, settings, sheet, notes + unmatched)
     compared = _counts(work, grouped)
     lesions = None if given.points is None else _lesions(work, given.points, grouped)
     visit = None

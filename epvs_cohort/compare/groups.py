@@ -81,6 +81,8 @@ def groups_of(values: pd.Series[Any], grouping: Grouping) -> list[str]:
     """
     known = values.dropna()
     numbers = pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known)
+    if grouping.edges and known.empty:
+        raise UsageError(f"--by {grouping.column}: no scan has a value of it, so it has no bands")
     if grouping.edges and not numbers:
         raise UsageError(f"--by {grouping.column}: holds no numbers, so it has no bands; leave the edges out")
     if numbers and (grouping.edges or known.nunique() > MOST_VALUES):

@@ -238,6 +238,16 @@ def test_participants_bring_covariates_by_subject(given: EvaluateInput) -> None:
         evaluate(replace(given, participants=participants(("1", "F", "N"), ("sub-1", "F", "N"))), SETTINGS)
 
 
+def test_participants_and_subjects_who_do_not_fit_are_named(given: EvaluateInput) -> None:
+    people = participants(("sub-1", "F", "N"), ("2", "M", "N"), ("sub-3", "F", "S"), ("9", "M", "S"))
+    notes = told(evaluate(replace(given, participants=people), SETTINGS))
+    unknown = "subjects without a row in the table of participants, whose columns are unknown"
+    assert notes[unknown] == ("4", "5", "g")
+    assert notes["participants without a scan in the table of counts"] == ("9",)
+    with pytest.raises(ManifestError, match=r"none of its 2 participants is a subject .* '001', .* as '1'"):
+        evaluate(replace(given, participants=participants(("001", "F", "N"), ("002", "M", "N"))), SETTINGS)
+
+
 def test_other_targets_are_never_compared(given: EvaluateInput) -> None:
     with pytest.raises(
         ConfigError, match=r"\(ac_slice\), the table's of the whole region of interest \(roi\)"

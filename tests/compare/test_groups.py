@@ -73,5 +73,7 @@ def test_what_names_no_column_or_no_bands_is_refused(text: str) -> None:
 def test_bands_of_words_and_identifiers_are_refused() -> None:
     with pytest.raises(UsageError, match="holds no numbers"):
         groups_of(pd.Series(["F", "M"]), Grouping("sex", (1.0,)))
+    with pytest.raises(UsageError, match="no scan has a value of it"):
+        groups_of(pd.Series([None, None]), Grouping("age", (60.0,)))
     with pytest.raises(UsageError, match=f"{MOST_GROUPS + 1} values found, at most {MOST_GROUPS}"):
         groups_of(pd.Series([f"id{n}" for n in range(MOST_GROUPS + 1)]), Grouping("name"))
