@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,8 @@ from epvs_cohort.errors import ManifestError, UsageError
 from epvs_cohort.geometry import FloatArray
 from epvs_cohort.protocol import CountTarget
 
+#: Names of one note that an error tells.
+_MOST_SAID: Final = 5
 MNI: Final = ("mni_x_mm", "mni_y_mm", "mni_z_mm")
 
 
@@ -67,62 +69,142 @@ def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
     return keys
 
 
-def pair_scans(first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[str, str]] | None) -> Pairs:
+def pair_scans(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    given: Sequence[tuple[str, str]] | None,
+    *,
+    one_table: bool = False,
+) -> Pairs:
     """Find the scans of two tables that are of one person.
 
     Given pairs come first; else scans of the same key; else, where no key is in both tables, scans of the same
-    subject, where either table has one of them only. Which of several is meant is never guessed.
+    subject, where each table has one of them only. Which of several is meant is never guessed.
 
     Parameters
     ----------
     first, second : DataFrame
-        Sheets as of `sheet.scan_sheet`; excluded scans are never paired.
+        Sheets as of `sheet.scan_sheet`.
+    given : sequence of (str, str), optional
+    one_table : bool
+        Both visits stand in one table.
 
     Raises
     ------
     UsageError
-        A given key is in no table, or there is no pair.
+        A given key is in no table, a given pair is one scan or stands twice, or there is no pair.
     """
     notes: list[Note] = []
     if given is not None:
-        how = "as the table of pairs says"
-        for key, other in given:
-            if key not in first.index or other not in second.index:
-                raise UsageError(
-                    f"pair {key!r}, {other!r}: {'first' if key not in first.index else 'second'} unknown"
-                )
-        found = list(given)
+        how, found = "as the table of pairs says", list(given)
+        _check_given(first, second, found, one_table=one_table)
+        notes = _of_different_people(first, second, found) + _in_no_pair(
+            first, second, found, one_table=one_table
+        )
     elif any(key in second.index for key in first.index):
         how = "by the key of the scan"
-        found = [(str(key), str(key)) for key in first.index if key in second.index]
-        alone = [str(key) for key in first.index if key not in second.index]
-        others = [str(key) for key in second.index if key not in first.index]
-        notes += _alone(alone, others)
+        found, notes = _by_key(first, second)
     else:
         how = "by subject"
         found, notes = _by_subject(first, second)
-    kept = [(a, b) for a, b in found if not first.at[a, "excluded"] and not second.at[b, "excluded"]]
-    if len(kept) < len(found):
-        left_out = tuple(a if a == b else f"{a}, {b}" for a, b in found if (a, b) not in kept)
-        words = "pairs left out with a scan that is rejected, or flagged and left out as asked"
-        notes.append(Note(words, left_out))
-    if not kept:
+    if not found:
+        said = "; ".join(f"{note.text}: {', '.join(note.names[:_MOST_SAID])}" for note in notes)
         raise UsageError(
-            "--rescan: no scan of the two tables is a pair, by key or by subject",
+            "--rescan: no scan of the two tables is a pair, by key or by subject"
+            + (f": {said}" if said else ""),
             hint="name the pairs: --rescan-pairs FILE with the columns scan and rescan",
         )
-    return Pairs(tuple(kept), how, tuple(notes))
+    return Pairs(tuple(found), how, tuple(notes))
 
 
-def _alone(first: Sequence[str], second: Sequence[str]) -> list[Note]:
-    notes = [Note("scans of the first table without a second scan", tuple(first))] if first else []
-    return notes + ([Note("scans of the second table without a first scan", tuple(second))] if second else [])
+def pair_name(pair: tuple[str, str]) -> str:
+    """Words for a pair of keys.
+
+    >>> pair_name(("a", "b")), pair_name(("a", "a"))
+    ('a and b', 'a')
+    """
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
+
+
+def _check_given(
+    first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[str, str]], *, one_table: bool
+) -> None:
+    seen: set[frozenset[str]] = set()
+    for key, other in given:
+        for which, name, sheet in (("first", key, first), ("second", other, second)):
+            if name not in sheet.index:
+                raise UsageError(
+                    f"--rescan-pairs: pair {key!r}, {other!r}: no scan {name!r} in the {which} table"
+                )
+        if one_table and key == other:
+            raise UsageError(f"--rescan-pairs: pair {key!r}, {other!r}: one scan of one table is no pair")
+        if one_table and frozenset((key, other)) in seen:
+            raise UsageError(
+                f"--rescan-pairs: pair {key!r}, {other!r}: stands the other way round already; once is legal"
+            )
+        seen.add(frozenset((key, other)))
+
+
+def _two_people(first: pd.DataFrame, second: pd.DataFrame, pair: tuple[str, str]) -> bool:
+    """Whether both scans have a subject, and not the same."""
+    one, two = first.loc[pair[0]], second.loc[pair[1]]
+    return bool(one["subject_known"] and two["subject_known"] and one["subject"] != two["subject"])
+
+
+def _with_people(first: pd.DataFrame, second: pd.DataFrame, pair: tuple[str, str]) -> str:
+    return f"{pair_name(pair)}: subjects {first.at[pair[0], 'subject']} and {second.at[pair[1], 'subject']}"
+
+
+def _of_different_people(
+    first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[str, str]]
+) -> list[Note]:
+    differ = tuple(_with_people(first, second, pair) for pair in given if _two_people(first, second, pair))
+    words = "pairs whose scans have different subjects, compared because the table of pairs names them"
+    return [Note(words, differ)] if differ else []
+
+
+def _in_no_pair(
+    first: pd.DataFrame, second: pd.DataFrame, given: Sequence[tuple[str, str]], *, one_table: bool
+) -> list[Note]:
+    ones, others = {a for a, _ in given}, {b for _, b in given}
+    if not one_table:
+        return _alone(first, second, ones, others)
+    left = tuple(key for key in _usable(first) if key not in ones | others)
+    return [Note("scans of the table in no pair", left)] if left else []
+
+
+def _usable(sheet: pd.DataFrame) -> list[str]:
+    """Scans that are not left out: those that are have been named with their reason."""
+    return [str(key) for key in sheet.index[sheet["excluded"] == ""]]
+
+
+def _alone(
+    first: pd.DataFrame, second: pd.DataFrame, ones: Collection[str], others: Collection[str]
+) -> list[Note]:
+    named = {
+        "scans of the first table without a second scan": [k for k in _usable(first) if k not in ones],
+        "scans of the second table without a first scan": [k for k in _usable(second) if k not in others],
+    }
+    return [Note(words, tuple(names)) for words, names in named.items() if names]
+
+
+def _by_key(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[tuple[str, str]], list[Note]]:
+    both = [str(key) for key in first.index if key in second.index]
+    differ = [key for key in both if _two_people(first, second, (key, key))]
+    notes = _alone(first, second, both, both)
+    if differ:
+        named = tuple(_with_people(first, second, (key, key)) for key in differ)
+        words = (
+            "scans of one key, but of different subjects, which are not paired: name the pairs if they are"
+        )
+        notes.append(Note(words, named))
+    return [(key, key) for key in both if key not in set(differ)], notes
 
 
 def _by_subject(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[tuple[str, str]], list[Note]]:
     scans = [
         {
-            str(subject): list(map(str, rows.index))
+            str(subject): _usable(rows) or list(map(str, rows.index))
             for subject, rows in table[table["subject_known"]].groupby("subject")
         }
         for table in (first, second)
@@ -139,11 +221,8 @@ def _by_subject(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[tuple[s
         notes.append(
             Note("subjects with several scans, which are not paired: name the pairs", tuple(several))
         )
-    paired = {key for pair in found for key in pair}
-    named = {key for s in both for key in (*scans[0][s], *scans[1][s])}
-    alone = [str(key) for key in first.index if key not in paired | named]
-    others = [str(key) for key in second.index if key not in paired | named]
-    return found, notes + _alone(alone, others)
+    named = [{key for s in both for key in of[s]} for of in scans]
+    return found, notes + _alone(first, second, *named)
 
 
 @dataclass(frozen=True)

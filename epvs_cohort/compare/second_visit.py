@@ -19,6 +19,7 @@ from epvs_cohort.compare.rescan import (
     lesion_pair_figures,
     match_in_mni,
     mni_by_scan,
+    pair_name,
     pair_scans,
 )
 from epvs_cohort.compare.sheet import Note
@@ -40,6 +41,12 @@ class Visits:
     second: Cohort
     first_sheet: pd.DataFrame
     second_sheet: pd.DataFrame
+
+    @property
+    def one_table(self) -> bool:
+        """Whether both are the results of one run, which then holds both visits."""
+        run = self.first.about.get("run_id")
+        return run is not None and run == self.second.about.get("run_id")
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def second_visit(visits: Visits, given: Sequence[tuple[str, str]] | None, reach:
         No pair has two counts of two images.
     """
     target = _target(visits)
-    pairs = pair_scans(visits.first_sheet, visits.second_sheet, given)
+    pairs = pair_scans(visits.first_sheet, visits.second_sheet, given, one_table=visits.one_table)
     keys, notes = _counted(visits, pairs)
     centres = [mni_by_scan(cohort.lesions, target) for cohort in (visits.first, visits.second)]
     none = np.zeros((0, 3))
@@ -137,23 +144,25 @@ def _differences(visits: Visits) -> list[Note]:
 
 
 def _counted(visits: Visits, pairs: Pairs) -> tuple[tuple[tuple[str, str], ...], list[Note]]:
-    """Pairs in which both have a count and the images are two."""
-    sheets = (visits.first_sheet, visits.second_sheet)
+    """Pairs of which no scan is left out, in which both have a count and the images are two."""
     images = [
         dict(zip(map(str, cohort.scans["scan"]), cohort.scans["input_sha256"], strict=True))
         for cohort in (visits.first, visits.second)
     ]
-    kept, uncounted, same = [], [], []
+    kept, excluded, uncounted, same = [], [], [], []
     for pair in pairs.keys:
-        if any(sheet.at[key, "uncounted"] for sheet, key in zip(sheets, pair, strict=True)):
-            uncounted.append(_name(pair))
+        if why := _reasons(visits, pair, "excluded"):
+            excluded.append(f"{pair_name(pair)}: {why}")
+        elif why := _reasons(visits, pair, "uncounted"):
+            uncounted.append(f"{pair_name(pair)}: {why}")
         elif isinstance(images[0][pair[0]], str) and images[0][pair[0]] == images[1][pair[1]]:
-            same.append(_name(pair))
+            same.append(pair_name(pair))
         else:
             kept.append(pair)
     left_out = {
-        "pairs left out, for one scan has no count": uncounted,
-        "pairs left out, for both are one image": same,
+        "pairs left out, because a scan of the pair is left out": excluded,
+        "pairs left out, because a scan of the pair has no count": uncounted,
+        "pairs left out, because both are one image": same,
     }
     notes = [Note(words, tuple(names)) for words, names in left_out.items() if names]
     if len(kept) < 2:
@@ -164,10 +173,8 @@ def _counted(visits: Visits, pairs: Pairs) -> tuple[tuple[tuple[str, str], ...],
     return tuple(kept), notes
 
 
-def _name(pair: tuple[str, str]) -> str:
-    """Words for a pair of keys.
-
-    >>> _name(("a", "b")), _name(("a", "a"))
-    ('a and b', 'a')
-    """
-    return pair[0] if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
+def _reasons(visits: Visits, pair: tuple[str, str], column: str) -> str:
+    """What is wrong with the scans of a pair, each with its visit; empty where nothing is."""
+    sheets = ((FIRST, visits.first_sheet), (SECOND, visits.second_sheet))
+    found = [(visit, sheet.at[key, column]) for key, (visit, sheet) in zip(pair, sheets, strict=True)]
+    return "; ".join(f"{visit}: {why}" for visit, why in found if why)

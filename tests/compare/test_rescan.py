@@ -44,8 +44,12 @@ def test_scans_of_one_key_are_pairs_and_others_are_named(tmp_path: Path) -> None
     assert told(visit) == {
         "scans of the first table without a second scan": ("c",),
         "scans of the second table without a first scan": ("d",),
-        "pairs left out with a scan that is rejected, or flagged and left out as asked": ("r",),
-        "pairs left out, for one scan has no count": ("f",),
+        "pairs left out, because a scan of the pair is left out": (
+            "r: first visit: reject: motion; second visit: reject: motion",
+        ),
+        "pairs left out, because a scan of the pair has no count": (
+            "f: first visit: failed: f.nii.gz: truncated",
+        ),
     }
 
 
@@ -66,8 +70,52 @@ def test_where_no_key_is_shared_subjects_tell_but_several_scans_are_never_guesse
     assert told(visit)["scans of the first table without a second scan"] == ("x",)
     given = pair_scans(both.first_sheet, both.second_sheet, [("3-base", "3-later"), ("x", "1-late")])
     assert given.keys == (("3-base", "3-later"), ("x", "1-late"))
-    with pytest.raises(UsageError, match="second unknown"):
+    assert {note.words: note.names for note in given.notes} == {
+        "scans of the first table without a second scan": ("1-base", "2-base"),
+        "scans of the second table without a first scan": ("2-late", "3-late"),
+    }
+    with pytest.raises(UsageError, match="no scan '4-late' in the second table"):
         pair_scans(both.first_sheet, both.second_sheet, [("3-base", "4-late")])
+
+
+def test_scans_of_different_people_are_never_paired_unless_named(tmp_path: Path) -> None:
+    first = [Row(key, 2.0, n) for key, n in zip("abc", "123", strict=True)]
+    second = [Row("a", 2.5, "1"), Row("b", 2.5, "2"), Row("c", 3.0, "9")]
+    both = visits(tmp_path, first, second)
+    found = second_visit(both, None, Reach())
+    assert found.keys == (("a", "a"), ("b", "b"))
+    (names,) = (n for words, n in told(found).items() if "different subjects" in words)
+    assert names == ("c: subjects 3 and 9",)
+    named = pair_scans(both.first_sheet, both.second_sheet, [("a", "b"), ("c", "a")])
+    (names,) = (note.names for note in named.notes if "different subjects" in note.words)
+    assert names == ("a and b: subjects 1 and 2", "c and a: subjects 3 and 1")
+    others = [Row(key, 2.0, "x") for key in "abc"]
+    with pytest.raises(UsageError, match=r"no scan .* is a pair.* a: subjects 1 and x"):
+        second_visit(visits(tmp_path / "others", first, others), None, Reach())
+
+
+def test_a_pair_of_one_table_counts_once(tmp_path: Path) -> None:
+    rows = [Row(key, 2.0, "1") for key in "abcd"]
+    one = visits(tmp_path, rows, rows)
+    both = Visits(one.first, one.first, one.first_sheet, one.first_sheet)
+    assert both.one_table
+    assert not one.one_table
+    for pairs, words in (
+        ([("a", "b"), ("b", "a")], "stands the other way round already"),
+        ([("a", "a")], "one scan of one table is no pair"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            second_visit(both, pairs, Reach())
+    found = second_visit(both, [("a", "b"), ("b", "c")], Reach())
+    assert told(found) == {"scans of the table in no pair": ("d",)}
+
+
+def test_a_session_that_is_left_out_does_not_make_a_subject_have_several(tmp_path: Path) -> None:
+    first = [Row("1-base", 3.0, "1"), Row("2-base", 5.0, "2")]
+    second = [Row("1-late", 4.0, "1"), Row("r", 4.0, "1"), Row("2-late", 5.0, "2")]
+    found = second_visit(visits(tmp_path, first, second), None, Reach())
+    assert found.keys == (("1-base", "1-late"), ("2-base", "2-late"))
+    assert told(found) == {}
 
 
 def test_one_image_counted_twice_is_no_second_visit(tmp_path: Path) -> None:
@@ -75,7 +123,7 @@ def test_one_image_counted_twice_is_no_second_visit(tmp_path: Path) -> None:
     other = [Row("a", 3.0, sha256="new"), Row("b", 3.0, sha256="newer"), rows[2]]
     visit = second_visit(visits(tmp_path, rows, other), None, Reach())
     assert visit.keys == (("a", "a"), ("b", "b"))
-    assert told(visit) == {"pairs left out, for both are one image": ("c",)}
+    assert told(visit) == {"pairs left out, because both are one image": ("c",)}
     with pytest.raises(UsageError, match="0 pairs have two counts of two images") as raised:
         second_visit(visits(tmp_path / "again", rows, rows), None, Reach())
     assert "a, b, c" in raised.value.hint
