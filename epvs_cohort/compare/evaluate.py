@@ -22,13 +22,14 @@ from epvs_cohort.compare.groups import Grouping
 from epvs_cohort.compare.marked import Lesions, Located, MarkedScan, Reach, Score, located_by_scan, outcome_of
 from epvs_cohort.compare.readers import Comparison, ReaderCounts, comparisons, reading_name, rivalries
 from epvs_cohort.compare.resamples import Drawing
-from epvs_cohort.compare.second_visit import SecondVisit, Visits, second_visit, visit_rows
+from epvs_cohort.compare.second_visit import SECOND, SecondVisit, Visits, second_visit, visit_rows
 from epvs_cohort.compare.sheet import (
     Note,
     decision_notes,
     lacking,
     scan_sheet,
     sheet_notes,
+    status_notes,
     strangers,
 )
 from epvs_cohort.data.cohort_tables import Cohort
@@ -190,11 +191,12 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
     asked = check_target(given.cohort, settings.count_target)
     sheet = _sheet(given.cohort, given, settings)
     notes = [asked] if asked is not None else []
-    if not given.cohort.finished:
-        left = given.cohort.n_asked - len(sheet)
-        notes.append(Note(f"the run is not finished: {left} scans have no row yet, and are in no figure"))
-    rescan = None if given.rescan is None else _sheet(given.rescan, given, settings)
-    notes += decision_notes(sheet, rescan, given.decisions) + sheet_notes(sheet)
+    notes += _unfinished(given.cohort)
+    visits = None
+    if given.rescan is not None:
+        visits = Visits(given.cohort, given.rescan, sheet, _sheet(given.rescan, given, settings))
+    other = None if visits is None or visits.one_table else visits.second_sheet
+    notes += decision_notes(sheet, other, given.decisions) + sheet_notes(sheet)
     counted = [str(key) for key in given.readers.table.index]
     notes += strangers(sheet, counted, "count by a reader") + lacking(sheet, counted, "count by a reader")
     if later := given.readers.later():
@@ -204,9 +206,7 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
     work = _Work(given, settings, sheet, notes + unmatched)
     compared = _counts(work, grouped)
     lesions = None if given.points is None else _lesions(work, given.points, grouped)
-    visit = None
-    if given.rescan is not None and rescan is not None:
-        visit = _second(work, Visits(given.cohort, given.rescan, sheet, rescan))
+    visit = None if visits is None else _second(work, visits)
     return Evaluation(
         about=given.cohort.about,
         settings=settings,
@@ -219,6 +219,13 @@ def evaluate(given: EvaluateInput, settings: EvaluateSettings) -> Evaluation:
         lesions=lesions,
         second=visit,
     )
+
+
+def _unfinished(cohort: Cohort) -> list[Note]:
+    if cohort.finished:
+        return []
+    left = cohort.n_asked - len(cohort.scans)
+    return [Note(f"the run is not finished: {left} scans have no row yet, and are in no figure")]
 
 
 def _sheet(cohort: Cohort, given: EvaluateInput, settings: EvaluateSettings) -> pd.DataFrame:
@@ -307,7 +314,8 @@ def _grid(cell: object) -> FloatArray | None:
 
 def _second(work: _Work, visits: Visits) -> SecondVisit:
     visit = second_visit(visits, work.given.rescan_pairs, work.settings.visit_reach)
-    work.notes += [Note(f"second visit: {note.words}", note.names) for note in visit.notes]
+    own = [] if visits.one_table else _unfinished(visits.second) + status_notes(visits.second_sheet)
+    work.notes += [Note(f"{SECOND}: {note.words}", note.names) for note in (*own, *visit.notes)]
     work.rows += visit_rows(visit, work.subjects(visit.counts.scans), work.settings.drawing)
     return visit
 

@@ -117,7 +117,13 @@ def decision_notes(
     notes = strangers(both, decisions, "decision")
     if not _rejected(both).any():
         notes.append(Note("no scan is rejected"))
-    return notes
+    twice = (
+        ()
+        if second is None
+        else tuple(key for key in decisions if key in first.index and key in second.index)
+    )
+    words = "decided about by a key that both visits have: the decision is taken to be about both scans"
+    return notes + ([Note(words, twice)] if twice else [])
 
 
 def _rejected(sheet: pd.DataFrame) -> pd.Series[bool]:
@@ -126,7 +132,7 @@ def _rejected(sheet: pd.DataFrame) -> pd.Series[bool]:
 
 
 def sheet_notes(sheet: pd.DataFrame) -> list[Note]:
-    """What is said of the scans of a table whatever is compared.
+    """What is said of the scans of a table whatever is compared: `status_notes`, and what of their subjects.
 
     Parameters
     ----------
@@ -134,25 +140,30 @@ def sheet_notes(sheet: pd.DataFrame) -> list[Note]:
         As of `scan_sheet`.
     """
     excluded = sheet["excluded"] != ""
-    rejected = _rejected(sheet)
-    doubted = sheet["decision"].str.startswith("doubt") & ~excluded
-    failed = (sheet["uncounted"] != "") & ~excluded
-    flagged = sheet["status"] == "flagged"
-    unknown = ~sheet["subject_known"]
-    notes = _note(sheet[rejected], "rejected, and left out", "decision")
-    notes += _note(sheet[doubted], "in doubt, and kept", "decision")
-    notes += _note(sheet[failed], "without a count", "uncounted")
-    notes += _note(sheet[flagged & excluded & ~rejected], "flagged, and left out as asked", "flags")
-    notes += _note(sheet[flagged & ~excluded], "flagged, and counted in as any other scan", "flags")
     repeated = sheet[~excluded & sheet["subject_known"]].groupby("subject")
     several = tuple(
         f"{subject}: {', '.join(map(str, rows.index))}" for subject, rows in repeated if len(rows) > 1
     )
+    notes = status_notes(sheet)
     if several:
         words = "subjects with several scans: each scan is compared by its own key, and the bootstrap draws a subject"
         notes.append(Note(f"{words} with all of them", several))
     words = "without a subject in the table, and each taken for a person of its own"
-    return notes + _note(sheet[unknown & ~excluded], words)
+    return notes + _note(sheet[~sheet["subject_known"] & ~excluded], words)
+
+
+def status_notes(sheet: pd.DataFrame) -> list[Note]:
+    """Scans of a table that are rejected, in doubt, without a count or flagged, each with its reason."""
+    excluded = sheet["excluded"] != ""
+    rejected = _rejected(sheet)
+    doubted = sheet["decision"].str.startswith("doubt") & ~excluded
+    failed = (sheet["uncounted"] != "") & ~excluded
+    flagged = sheet["status"] == "flagged"
+    notes = _note(sheet[rejected], "rejected, and left out", "decision")
+    notes += _note(sheet[doubted], "in doubt, and kept", "decision")
+    notes += _note(sheet[failed], "without a count", "uncounted")
+    notes += _note(sheet[flagged & excluded & ~rejected], "flagged, and left out as asked", "flags")
+    return notes + _note(sheet[flagged & ~excluded], "flagged, and counted in as any other scan", "flags")
 
 
 def _note(rows: pd.DataFrame, words: str, column: str | None = None) -> list[Note]:

@@ -126,7 +126,11 @@ def test_rejected_scans_are_left_out_everywhere_and_counted(given: EvaluateInput
     assert notes["with a decision, but not in the table of counts"] == ("y",)
     left_out = found.scans.set_index("scan")["left_out"]
     assert left_out["d"] == "reject: motion (AB)"
-    second = replace(given.cohort, scans=given.cohort.scans.assign(scan=[f"{row.scan}2" for row in ROWS]))
+    second = replace(
+        given.cohort,
+        scans=given.cohort.scans.assign(scan=[f"{row.scan}2" for row in ROWS]),
+        about={**given.cohort.about, "run_id": "second"},
+    )
     about_both = replace(given, decisions={"a2": Decision("accept")}, rescan=second)
     assert "with a decision, but not in the table of counts" not in told(
         evaluate(replace(about_both, rescan_pairs=(("a", "a2"), ("b", "b2"))), SETTINGS)
@@ -144,6 +148,38 @@ def test_decisions_that_are_about_no_scan_end_the_evaluation(given: EvaluateInpu
     assert notes["with a decision, but not in the table of counts"] == ("sub-1 (sub-1 is a subject, with a)",)
     assert "no scan is rejected" in notes
     assert "no scan is rejected" in told(evaluate(replace(given, decisions={}), SETTINGS))
+
+
+def test_scans_of_the_second_visit_are_named_too(given: EvaluateInput, tmp_path: Path) -> None:
+    rows = [
+        Row("a", 2.0, "1", sha256="a"),
+        Row("b", 3.0, "2", status="flagged", sha256="b"),
+        Row("c", None, "3", status="failed"),
+        Row("d", 5.0, "4", sha256="d"),
+        Row("x", 1.0, "7", sha256="x"),
+    ]
+    second = replace(write_cohort(tmp_path / "second.parquet", rows), n_asked=9)
+    decisions = {"x": Decision("reject", "motion"), "d": Decision("doubt")}
+    asked = replace(given, rescan=second, decisions=decisions)
+    found = evaluate(asked, replace(SETTINGS, without_flagged=True))
+    notes = told(found)
+    assert "no scan is rejected" not in notes
+    assert "with a decision, but not in the table of counts" not in notes
+    assert notes["second visit: rejected, and left out"] == ("x: reject: motion",)
+    assert notes["second visit: in doubt, and kept"] == ("d: doubt",)
+    assert notes["second visit: without a count"] == ("c: failed: c.nii.gz: truncated",)
+    assert notes["second visit: flagged, and left out as asked"] == ("b: roi_snr 2 below 5",)
+    assert "second visit: the run is not finished: 4 scans have no row yet, and are in no figure" in notes
+    (both,) = (names for words, names in notes.items() if words.startswith("decided about by a key"))
+    assert both == ("d",)
+    assert found.second is not None
+    assert found.second.keys == (("a", "a"), ("d", "d"))
+    one_table = replace(asked, rescan=given.cohort, rescan_pairs=(("a", "d"), ("c", "f")))
+    decided = replace(one_table, decisions={"b": Decision("reject")})
+    assert not any(
+        "second visit: rejected" in words or "by a key" in words
+        for words in told(evaluate(decided, SETTINGS))
+    )
 
 
 def test_flagged_scans_may_be_left_out(given: EvaluateInput) -> None:
