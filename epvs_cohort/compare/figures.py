@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from epvs_cohort.compare.bootstrap import Estimate
 from epvs_cohort.compare.covariates import Grouped
 from epvs_cohort.compare.groups import order_of, thirds
-from epvs_cohort.compare.marked import Lesions, lesion_estimator
+from epvs_cohort.compare.marked import Lesions, lesion_estimator, scans_of_means
 from epvs_cohort.compare.readers import MACHINE, Comparison, Rivalry
 from epvs_cohort.compare.resamples import Drawing, Figures, estimates
 from epvs_cohort.compare.weighted import icc_figures, pair_figures
@@ -20,7 +22,8 @@ from epvs_cohort.geometry import FloatArray
 
 #: kind: machine, inter-reader, intra-reader, all readers, difference, lesions, rescan or rescan lesions. first and
 #: second: what is compared, differences are first minus second. by and group: empty for all scans together. value, low,
-#: high: the figure and its 95 % interval, null where not defined. scans, subjects: how many it is of.
+#: high: the figure and its 95 % interval, null where not defined. scans, subjects: how many it is of, those that a mean
+#: leaves out not counted.
 FIGURE_COLUMNS: Final = (
     "kind", "first", "second", "by", "group", "figure", "value", "low", "high", "scans", "subjects",
 )  # fmt: skip
@@ -44,12 +47,22 @@ class What:
     group: str = ""
 
 
-def rows_of(what: What, subjects: Sequence[str], figures: Figures, drawing: Drawing) -> FigureRows:
-    """Estimate figures of some scans and make a row of each; no row where there is no scan."""
+def rows_of(
+    what: What,
+    subjects: Sequence[str],
+    figures: Figures,
+    drawing: Drawing,
+    scans_of: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+) -> FigureRows:
+    """Estimate figures of some scans and make a row of each; no row where there is no scan.
+
+    ``scans_of`` says, shape (N,), which of the scans a figure that leaves some out is of.
+    """
     if not subjects:
         return []
+    own = {name: list(compress(subjects, inside)) for name, inside in (scans_of or {}).items()}
     return [
-        figure_row(what, name, estimate, subjects)
+        figure_row(what, name, estimate, own.get(name, subjects))
         for name, estimate in estimates(subjects, figures, drawing).items()
     ]
 
@@ -130,15 +143,18 @@ def group_rows(
 
 def lesion_rows(lesions: Lesions, grouped: Sequence[Grouped], limit: float, drawing: Drawing) -> FigureRows:
     """Figures on lesions of all scans, and of each group of them."""
-    found = rows_of(
-        What("lesions", MACHINE, "points"), lesions.subjects, lesion_estimator(lesions, limit), drawing
-    )
+    found = _lesion_rows(What("lesions", MACHINE, "points"), lesions, limit, drawing)
     for grouping in grouped:
         for group in grouping.order:
             part = Lesions(tuple(e for e in lesions.outcomes if grouping.of[e.scan.key] == group))
             what = What("lesions", MACHINE, "points", grouping.column, group)
-            found += rows_of(what, part.subjects, lesion_estimator(part, limit), drawing)
+            found += _lesion_rows(what, part, limit, drawing)
     return found
+
+
+def _lesion_rows(what: What, lesions: Lesions, limit: float, drawing: Drawing) -> FigureRows:
+    estimator, scans_of = lesion_estimator(lesions, limit), scans_of_means(lesions.outcomes)
+    return rows_of(what, lesions.subjects, estimator, drawing, scans_of)
 
 
 def figure_table(rows: FigureRows) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from epvs_cohort.compare.froc import Marks, curve_of, entering_hits, froc_figures, marks_of
@@ -255,6 +256,20 @@ def lesion_figures(outcomes: Sequence[ScanOutcome], weights: FloatArray) -> Mapp
         "mean_false_discovery_rate": _mean(weights, found - matched, found),
         "mean_f1": _mean(weights, 2.0 * matched, true + found),
         "absolute_count_difference": _share(weights @ (np.abs(found - true) * counted), weights @ counted),
+    }
+
+
+def scans_of_means(outcomes: Sequence[ScanOutcome]) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Of which scans the figures that leave some out are means, shape (N,): as `lesion_figures` defines them."""
+    true, found = (
+        np.array([getattr(each.figures, name) for each in outcomes], dtype=np.intp)
+        for name in ("true", "found")
+    )
+    return {
+        "mean_sensitivity": true > 0,
+        "mean_false_discovery_rate": found > 0,
+        "mean_f1": true + found > 0,
+        "absolute_count_difference": np.array([each.scan.counted for each in outcomes], dtype=bool),
     }
 
 

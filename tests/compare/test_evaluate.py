@@ -109,6 +109,13 @@ def test_scans_without_points_have_no_lesion_only_where_readers_said_so(given: E
     assert value(found, "lesions", "false_positives_per_scan") == pytest.approx(2 / 5)
     assert value(found, "lesions", "mean_sensitivity") == pytest.approx((1 + 3 / 4 + 3 / 4 + 0) / 4)
     assert value(found, "lesions", "absolute_count_difference") == pytest.approx((0 + 1 + 0 + 1) / 4)
+    rows = found.figures[(found.figures["kind"] == "lesions") & (found.figures["by"] == "")]
+    rows = rows.set_index("figure")
+    # c has no lesion, c and e nothing located, c neither, and e has no count.
+    scans = {"sensitivity": 5, "mean_sensitivity": 4, "mean_false_discovery_rate": 3, "mean_f1": 4}
+    scans["absolute_count_difference"] = 4
+    assert rows["scans"][list(scans)].to_dict() == scans
+    assert rows["subjects"]["mean_sensitivity"] == 4
     everyone = evaluate(given, replace(SETTINGS, all_marked=True))
     assert everyone.lesions is not None
     assert [each.scan.key for each in everyone.lesions.outcomes] == ["a", "b", "c", "d", "e", "f"]
