@@ -239,7 +239,9 @@ def _origins(scans: pd.DataFrame) -> tuple[str, ...]:
 
 def _counts(work: _Work, grouped: Sequence[Grouped]) -> list[Comparison]:
     sheet, readers, drawing = work.sheet, work.given.readers, work.settings.drawing
-    machine = sheet.loc[(sheet["excluded"] == "") & (sheet["uncounted"] == ""), "count"]
+    inside = sheet[sheet["excluded"] == ""]
+    # Scans that the machine has no count of stay: readers are compared on them with one another.
+    machine = inside["count"].where(inside["uncounted"] == "")
     compared = comparisons(machine, readers)
     foremost = compared[0]
     if len(foremost.scans) < 2:

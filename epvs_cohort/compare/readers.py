@@ -156,7 +156,7 @@ def comparisons(machine: pd.Series[float], readers: ReaderCounts) -> list[Compar
     Parameters
     ----------
     machine : Series
-        Counts by scan, of the scans that are to be used.
+        Counts by scan, of the scans that are to be used; not a number where the machine has none.
     """
     names = readers.readers
     single = {name: readers.first(name) for name in names}

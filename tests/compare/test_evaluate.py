@@ -196,6 +196,20 @@ def test_flagged_scans_may_be_left_out(given: EvaluateInput) -> None:
     assert "status" not in set(found.figures["by"])
 
 
+def test_readers_are_compared_on_scans_that_the_machine_failed_on(given: EvaluateInput) -> None:
+    two = [*readings({"a": 2, "b": 4, "e": 3}, "A"), *readings({"d": 4, "e": 5, "f": 1}, "B")]
+    found = evaluate(replace(given, readers=reader_counts(two, {}), points=None), SETTINGS)
+    between = next(each for each in found.comparisons if each.kind == "inter-reader")
+    assert (between.scans, between.ratings.tolist()) == (("e",), [[3.0, 5.0]])
+    assert not any("counted by both A and B" in words for words in told(found))
+    assert found.comparisons[0].scans == ("a", "b", "d", "f")
+    without = evaluate(
+        replace(given, readers=reader_counts(two, {}), points=None, decisions={"e": Decision("reject")}),
+        SETTINGS,
+    )
+    assert "no scan was counted by both A and B" in told(without)
+
+
 def test_a_scan_with_a_later_reading_only_is_compared_and_named(given: EvaluateInput) -> None:
     late = [*readings(COUNTS, "A"), Reading("g", "A", 2, 3)]
     found = evaluate(replace(given, readers=reader_counts(late, {}), points=None), SETTINGS)
@@ -323,11 +337,13 @@ def test_in_the_slice_cross_sections_are_compared(tmp_path: Path) -> None:
 
 
 def test_readers_stand_beside_the_machine(given: EvaluateInput) -> None:
-    again = {key: count + (key == "b") for key, count in COUNTS.items()}
+    # Without e, which the machine failed on: all figures are then of the same scans.
+    counts = {key: count for key, count in COUNTS.items() if key != "e"}
+    again = {key: count + (key == "b") for key, count in counts.items()}
     three = [
-        *readings(COUNTS, "A"),
+        *readings(counts, "A"),
         *readings(again, "A2"),
-        *readings({k: c + 1 for k, c in COUNTS.items()}, "B"),
+        *readings({k: c + 1 for k, c in counts.items()}, "B"),
     ]
     found = evaluate(replace(given, readers=reader_counts(three, {"A2": "A"}), points=None), SETTINGS)
     rows = found.figures[found.figures["by"] == ""]
