@@ -22,6 +22,10 @@ KEY: Final = "{scan}"
 _KIND: Final = "Fiducial"
 #: Position statuses (Slicer's markups schema 1.0.3) of points that were begun, but lie nowhere.
 _UNPLACED: Final = frozenset({"undefined", "preview"})
+#: Of a coordinate, in any unit: a kilometre, in micrometres.
+_FARTHEST: Final = 1e9
+#: Characters of a value that an error shows.
+_MOST_SHOWN: Final = 80
 _MM: Final = {"mm": 1.0, "um": 0.001}
 
 
@@ -129,6 +133,8 @@ def read_markup(path: Path) -> FloatArray:
     """
     try:
         content = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise CountsError(f"{path}: no readable JSON: nested too deep") from error
     except (OSError, ValueError) as error:
         raise CountsError(f"{path}: no readable JSON: {error}") from error
     lists = content.get("markups") if isinstance(content, dict) else None
@@ -168,11 +174,16 @@ def _position(where: str, point: Mapping[str, Any]) -> list[float]:
     if (
         isinstance(position, list)
         and len(position) == 3
-        and all(type(each) in (int, float) for each in position)
+        and all(type(each) in (int, float) and abs(each) <= _FARTHEST for each in position)
     ):
-        found = [float(each) for each in position]
-        if np.isfinite(found).all():
-            return found
+        return [float(each) for each in position]
     raise CountsError(
-        f"{where}: point {point.get('label', '')!r}: position {position!r}; three numbers are legal"
+        f"{where}: point {point.get('label', '')!r}: position {_short(position)}; three numbers of at most "
+        f"{_FARTHEST:g} are legal"
     )
+
+
+def _short(value: object) -> str:
+    """How a value is written, its middle left out where that is long."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN // 2]} ... {text[-_MOST_SHOWN // 2 :]}"

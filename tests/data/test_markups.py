@@ -110,6 +110,11 @@ def test_keys_with_slashes_and_brackets_are_taken_as_they_are(tmp_path: Path) ->
             {"markups": [{"type": "Fiducial", "controlPoints": [{"position": [1, 2, float("nan")]}]}]},
             r"position",
         ),
+        (
+            {"markups": [{"type": "Fiducial", "controlPoints": [{"position": [10**400, 2, 3]}]}]},
+            r"position \[10{38} \.\.\. .*three numbers of at most 1e\+09",
+        ),
+        ("[" * 200_000, r"nested too deep"),
     ],
 )
 def test_what_is_no_list_of_points_is_refused(tmp_path: Path, content: object, words: str) -> None:
