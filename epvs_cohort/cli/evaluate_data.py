@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from epvs_cohort.data.counts import read_readings
 from epvs_cohort.data.decisions import read_decisions
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from epvs_cohort.compare.marked import Reach
     from epvs_cohort.data.cohort_tables import Cohort
     from epvs_cohort.geometry import FloatArray
+
+
+#: Columns that an evaluation needs.
+_OF_COUNTS: Final = (
+    "scan", "subject", "session", "status", "count", "flags", "notes", "error_message", "scanner", "grid_from_native",
+    "input_sha256",
+)  # fmt: skip
+_OF_LESIONS: Final = (
+    "scan", "lesion", "x_mm", "y_mm", "z_mm", "ac_x_mm", "ac_y_mm", "ac_z_mm", "mni_x_mm", "mni_y_mm", "mni_z_mm",
+    "in_ac_slice", "peak_heat", "mean_heat",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,16 +94,28 @@ def read_inputs(files: EvaluateFiles) -> EvaluateInput:
 def _cohort(path: Path) -> Cohort:
     from epvs_cohort.data.cohort_tables import read_cohort
 
+    if path.suffix != ".parquet":
+        raise UsageError(f"{path}: no table of counts: run writes it as a file ending in .parquet")
     cohort = read_cohort(path)
     if cohort.scans.empty:
         raise UsageError(f"{path}: no scan in it yet", hint="count some with epvs-cohort run")
+    for name, frame, needed in (
+        ("counts", cohort.scans, _OF_COUNTS),
+        ("lesions", cohort.lesions, _OF_LESIONS),
+    ):
+        if missing := [column for column in needed if column not in frame.columns]:
+            raise UsageError(
+                f"{path}: the table of {name} has no column {', '.join(missing)}; version "
+                f"{cohort.about.get('version', 'unknown')} of epvs-cohort wrote it",
+                hint="count the scans again with this version: epvs-cohort run with a new --out",
+            )
     return cohort
 
 
 def _second(files: EvaluateFiles) -> Cohort | None:
     if files.rescan is None:
         return None
-    if files.rescan.absolute() == files.table.absolute() and files.rescan_pairs is None:
+    if files.rescan.resolve() == files.table.resolve() and files.rescan_pairs is None:
         raise UsageError(
             f"--rescan {files.rescan}: the same table as the first, in which every scan would be its own pair",
             hint="where one table holds both visits, --rescan-pairs FILE names its pairs (columns scan, rescan)",

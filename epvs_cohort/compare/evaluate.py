@@ -62,10 +62,17 @@ class EvaluateSettings:
         How near lesions of two visits must lie in MNI space, where what both registrations differ by comes on top.
     score : str
         Column of the table of lesions that orders marks for the free-response curve.
+    froc_limit : float
+        False marks a scan that the area under the curve reaches to.
     groupings : tuple of Grouping
     without_flagged : bool
     all_marked : bool
         Every scan that readers counted was marked too: one without points has no lesion.
+
+    Raises
+    ------
+    UsageError
+        ``froc_limit`` is not finite, or not above 0.
     """
 
     count_target: CountTarget | None = None
@@ -77,6 +84,13 @@ class EvaluateSettings:
     without_flagged: bool = False
     all_marked: bool = False
     drawing: Drawing = field(default_factory=Drawing)
+
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        if not (np.isfinite(self.froc_limit) and self.froc_limit > 0):
+            raise UsageError(
+                f"--froc-limit {self.froc_limit:g}: a finite number of false marks a scan above 0 is legal"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pandas as pd
 from epvs_cohort.compare.froc import Marks, curve_of, entering_hits, froc_figures, marks_of
 from epvs_cohort.compare.matching import MATCH_VOXELS, MatchFigures, match_lesions
 from epvs_cohort.compare.resamples import Figures
-from epvs_cohort.errors import ConfigError
+from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.geometry import FloatArray, apply_affine
 from epvs_cohort.protocol import CountTarget
 
@@ -31,10 +31,23 @@ class Reach:
     """How near two lesions must lie to be one: at most ``radius``, in voxels of the prepared grid or in mm.
 
     Scans are moved to the prepared grid rigidly, so that a distance in mm is the same there as in the scan.
+
+    Raises
+    ------
+    UsageError
+        The radius is not finite, or negative.
     """
 
     radius: float = MATCH_VOXELS
     unit: Literal["voxels", "mm"] = "voxels"
+
+    def __post_init__(self) -> None:
+        """Check the radius."""
+        if not (np.isfinite(self.radius) and self.radius >= 0):
+            raise UsageError(
+                f"lesions within {self.radius:g} {self.unit}: a finite number from 0 is legal",
+                hint="--radius, --radius-mm and --rescan-radius-mm say how near lesions must lie",
+            )
 
     @property
     def words(self) -> str:

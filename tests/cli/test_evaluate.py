@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from epvs_cohort.cli.app import main
@@ -42,7 +43,11 @@ def files(tmp_path: Path) -> dict[str, Path]:
         tmp_path / "second.parquet", [Row(row.scan, (row.count or 0) + 0.2, row.subject) for row in rows]
     )
     write_cohort(tmp_path / "slice.parquet", rows, "ac_slice")
-    named = {name: tmp_path / f"{name}.parquet" for name in ("counts", "second", "slice")}
+    named = {name: tmp_path / f"{name}.parquet" for name in ("counts", "second", "slice", "old")}
+    write_cohort(named["old"], rows)
+    table = pq.read_table(named["old"])
+    pq.write_table(table.drop_columns(["flags", "notes"]), named["old"])
+    named["spelt"] = tmp_path / ".." / tmp_path.name / "counts.parquet"
     texts = {
         "readers": "scan,count,reader\n"
         + "".join(f"{row.scan},{n},{r}\n" for n, row in enumerate(rows) for r in ("A", "A2")),
@@ -136,7 +141,28 @@ def test_one_table_may_hold_both_visits_where_pairs_are_named(call: Call, files:
         (["{counts}", "--counts", "{points}"], 3, "no column count"),
         (["{counts}", "--counts", "{missing}"], 3, "cannot be read"),
         (["{missing}", "--counts", "{readers}"], 2, "missing"),
-        (["{readers}", "--counts", "{readers}"], 2, "readers.csv"),
+        (["{readers}", "--counts", "{readers}"], 2, "readers.csv: no table of counts"),
+        (
+            ["{old}", "--counts", "{readers}"],
+            2,
+            "old.parquet: the table of counts has no column flags, notes",
+        ),
+        (
+            ["{counts}", "--counts", "{readers}", "--froc-limit", "inf"],
+            2,
+            "--froc-limit inf: a finite number",
+        ),
+        (
+            ["{counts}", "--counts", "{readers}", "--froc-limit", "nan"],
+            2,
+            "--froc-limit nan: a finite number",
+        ),
+        (
+            ["{counts}", "--counts", "{readers}", "--points", "{points}", "--radius", "inf"],
+            2,
+            "lesions within inf voxels: a finite number from 0 is legal",
+        ),
+        (["{counts}", "--counts", "{readers}", "--rescan", "{spelt}"], 2, "every scan would be its own pair"),
         (["{counts}", "--counts", "{readers}", "--by", "sex"], 2, "no such column"),
         (["{counts}", "--counts", "{readers}", "--by", "age=70,60"], 2, "rising numbers"),
         (["{counts}", "--counts", "{readers}", "--same-reader", "A"], 2, "NAME=READER"),
