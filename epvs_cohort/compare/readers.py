@@ -89,8 +89,8 @@ def reader_counts(readings: Sequence[Reading], again: Mapping[str, str]) -> Read
     Raises
     ------
     CountsError
-        A name of ``again`` is not in the table or leads to another such name, a reader is named as the machine or the
-        mean is in the figures, or some counts have a reader and others do not.
+        A name of ``again`` is not in the table or leads to another such name, a reader is named as the machine, the
+        mean or a later reading of another reader is in the figures, or some counts have a reader and others do not.
     """
     names = {each.reader for each in readings}
     if "" in names and len(names) > 1:
@@ -126,7 +126,23 @@ def reader_counts(readings: Sequence[Reading], again: Mapping[str, str]) -> Read
     ]
     long = pd.DataFrame(rows, columns=["scan", "reader", "number", "count"])
     wide = long.pivot(index="scan", columns=["reader", "number"], values="count").astype(np.float64)
-    return ReaderCounts(wide.sort_index(axis=1))
+    found = ReaderCounts(wide.sort_index(axis=1))
+    _check_names(found)
+    return found
+
+
+def _check_names(counts: ReaderCounts) -> None:
+    """Check that no reader is named as a later reading of another."""
+    later = {
+        reading_name(name, n): (name, n) for name in counts.readers for n in counts.numbers(name) if n > 1
+    }
+    for name in counts.readers:
+        if name in later:
+            reader, number = later[name]
+            raise CountsError(
+                f"reader {name!r}: stands for reading {number} of reader {reader!r} in the figures",
+                hint=f"rename the reader, or --same-reader {name!r}={reader!r} if these counts are such a reading",
+            )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Final, Literal
 
 import numpy as np
@@ -183,6 +184,8 @@ def standalone(svg: str) -> str:
 def file_names(compared: Sequence[Comparison]) -> list[str]:
     """A name for the charts of each comparison, made of who is compared; a number where two would be alike.
 
+    Names that differ in capitals alone are alike, too: on some file systems they are one file.
+
     >>> file_names([Comparison("machine", ("machine", "A. B."), (), np.zeros((0, 2)))])
     ['machine-A-B']
     """
@@ -190,6 +193,9 @@ def file_names(compared: Sequence[Comparison]) -> list[str]:
     for each in compared:
         words = [*([each.kind] if each.kind not in each.names else []), *each.names]
         name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words)).strip("-")
-        alike = sum(other == name or re.fullmatch(rf"{name}-\d+", other) is not None for other in found)
-        found.append(f"{name}-{alike + 1}" if alike else name)
+        taken = {other.casefold() for other in found}
+        free = (
+            each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each.casefold() not in taken
+        )
+        found.append(next(free))
     return found

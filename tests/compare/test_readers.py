@@ -101,6 +101,13 @@ def test_names_that_mean_something_else_are_refused(name: str) -> None:
         reader_counts([Reading("a", name, 1, 3)], {})
 
 
+def test_a_reader_named_as_a_reading_of_another_is_refused() -> None:
+    readings = [Reading("a", "A", n, 3) for n in (1, 2)]
+    with pytest.raises(CountsError, match="'A, reading 2': stands for reading 2 of reader 'A'"):
+        reader_counts([*readings, Reading("a", "A, reading 2", 1, 3)], {})
+    assert reader_counts([*readings, Reading("a", "A, reading 3", 1, 3)], {}).readers == ("A", "A, reading 3")
+
+
 def test_some_counts_without_a_reader_are_refused() -> None:
     with pytest.raises(CountsError, match="scan 'b' has a count without a reader"):
         reader_counts([Reading("a", "ann", 1, 3), Reading("b", "", 1, 4)], {})

@@ -16,7 +16,7 @@ from epvs_cohort.compare.resamples import Drawing
 from epvs_cohort.data.counts import Reading
 from epvs_cohort.report.charts import Words, chart, linear_axis
 from epvs_cohort.report.evaluation import write_evaluation_page
-from epvs_cohort.report.evaluation_charts import MOST_DOTS, scatter, standalone
+from epvs_cohort.report.evaluation_charts import MOST_DOTS, file_names, scatter, standalone
 from tests.compare.cohorts import Row, write_cohort
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -128,6 +128,14 @@ def test_of_very_many_scans_some_are_drawn_and_it_is_said() -> None:
     drawn = scatter("x", Comparison("machine", ("machine", "A"), tuple(map(str, range(n))), counts), "Words.")
     assert drawn.svg.count("<circle") <= MOST_DOTS
     assert f"Of {n} scans one in 3 is drawn." in drawn.caption
+
+
+def test_no_two_charts_share_a_name() -> None:
+    readers = ["2", "李", "王", "A 2", "A.", "a", "A"]
+    compared = [Comparison("machine", ("machine", name), (), np.zeros((0, 2))) for name in readers]
+    assert file_names(compared) == [
+        "machine-2", "machine", "machine-3", "machine-A-2", "machine-A", "machine-a-3", "machine-A-4",
+    ]  # fmt: skip
 
 
 def test_a_chart_on_its_own_needs_no_page() -> None:
