@@ -207,7 +207,9 @@ def _lesion_content(evaluation: Evaluation, parts: _Parts) -> dict[str, Any]:
             "of them pairs"
         )
         found["lesions"] = _list(caption, parts.chosen("lesions")[0], _LESIONS)
-        found["lesion_charts"] = [froc(lesions, settings.froc_limit, _froc_words(parts, settings.froc_limit))]
+        if total.true:
+            words = _froc_words(parts, settings.froc_limit)
+            found["lesion_charts"] = [froc(lesions, settings.froc_limit, words)]
     return found
 
 

@@ -110,7 +110,10 @@ def bland_altman(name: str, compared: Comparison, figures: Mapping[str, Estimate
 
 
 def froc(lesions: Lesions, limit: float, words: str) -> Drawn:
-    """Free-response curve as a staircase, its end marked: the lesions of the table, at the threshold of the count."""
+    """Free-response curve as a staircase, its end marked: the lesions of the table, at the threshold of the count.
+
+    Where no lesion is marked there is no curve to draw.
+    """
     curve = lesions.curve()
     at = curve["false_positives_per_scan"].to_numpy(dtype=np.float64)
     height = curve["sensitivity"].to_numpy(dtype=np.float64)

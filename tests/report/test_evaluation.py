@@ -89,6 +89,15 @@ def test_charts_of_the_page_are_files_of_their_own_and_stale_ones_go(
     }
 
 
+def test_without_a_marked_lesion_there_is_no_curve(given: EvaluateInput, tmp_path: Path) -> None:
+    nothing = {key: np.zeros((0, 3)) for key in ("s1", "s2", "s3")}
+    text = write_evaluation_page(tmp_path / "out", made(replace(given, points=nothing)), INPUTS).read_text()
+    assert "No scan has a marked lesion, so there is no free-response curve." in text
+    assert "froc" not in charts(text)
+    assert not (tmp_path / "out" / "figures" / "froc.svg").exists()
+    assert re.search(r"\bnan\b", text) is None
+
+
 def test_lines_of_bland_altman_lie_at_the_figures(given: EvaluateInput, tmp_path: Path) -> None:
     evaluation = made(given)
     root = charts(write_evaluation_page(tmp_path / "out", evaluation, INPUTS).read_text())[
