@@ -185,5 +185,5 @@ def _interval(row: Mapping[Hashable, float]) -> str:
     if math.isnan(row["value"]):
         return "not defined"
     if math.isnan(row["low"]):
-        return f"{row['value']:.3f}"
-    return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        return f"{row['value']:z.3f}"
+    return f"{row['value']:z.3f} ({row['low']:z.3f} to {row['high']:z.3f})"

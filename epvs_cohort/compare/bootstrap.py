@@ -25,10 +25,14 @@ class Estimate:
     high: float | None
 
     def __str__(self) -> str:
-        """Three decimals, with the interval in brackets where it is known."""
+        """Three decimals, with the interval in brackets where it is known.
+
+        >>> str(Estimate(0.5, -0.0001, 1.0))
+        '0.500 (0.000 to 1.000)'
+        """
         if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+            return f"{self.value:z.3f}"
+        return f"{self.value:z.3f} ({self.low:z.3f} to {self.high:z.3f})"
 
 
 def bootstrap(

@@ -328,6 +328,8 @@ def interval_words(estimate: Estimate, digits: int) -> str:
 
     >>> interval_words(Estimate(0.5, -0.25, 1.0), 2)
     '0.50 (−0.25 to 1.00)'
+    >>> interval_words(Estimate(0.5, -0.001, 1.0), 2)
+    '0.50 (0.00 to 1.00)'
     """
     if np.isnan(estimate.value):
         return "not defined"
@@ -375,4 +377,4 @@ def _froc_words(parts: _Parts, limit: float) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")

@@ -54,7 +54,7 @@ def scatter(name: str, compared: Comparison, words: str) -> Drawn:
     values = [float(value) for value in compared.ratings.ravel()]
     x, y = (linear_axis(f"count, {side}", values, from_zero=True) for side in (second, first))
     rows, said = _thinned(compared)
-    labels = [f"{scan}: {first} {a:.2f}, {second} {b:g}" for scan, a, b in rows]
+    labels = [f"{scan}: {first} {a:z.2f}, {second} {b:g}" for scan, a, b in rows]
     title = f"{first[:1].upper()}{first[1:]} over {second}"
     series = [
         Series([(x.low, x.low), (x.high, x.high)], "guide"),
@@ -91,7 +91,7 @@ def bland_altman(name: str, compared: Comparison, figures: Mapping[str, Estimate
     y = linear_axis(f"{first} minus {second}", reach, from_zero=True)
     title = f"Bland–Altman: {first} and {second}"
     labels = [
-        f"{scan}: mean {at:.2f}, difference {value:+.2f}"
+        f"{scan}: mean {at:z.2f}, difference {value:+z.2f}"
         for (scan, _, _), (at, value) in zip(rows, points, strict=True)
     ]
     series = [Series(points, "strong", "dots", labels)]
