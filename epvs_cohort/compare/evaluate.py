@@ -276,7 +276,7 @@ def _counts(work: _Work, grouped: Sequence[Grouped]) -> list[Comparison]:
 def _lesions(work: _Work, points: Mapping[str, FloatArray], grouped: Sequence[Grouped]) -> Lesions:
     settings = work.settings
     keys = _marked_keys(work, points)
-    located = located_by_scan(work.given.cohort.lesions, work.target, settings.score)
+    located_lesions = located_by_scan(work.given.cohort.lesions, keys, work.target, settings.score)
     grids = work.given.cohort.scans.set_index(work.sheet.index)["grid_from_native"]
     none = (np.zeros((0, 3)), np.zeros(0), np.zeros(0))
     outcomes = []
@@ -286,15 +286,19 @@ def _lesions(work: _Work, points: Mapping[str, FloatArray], grouped: Sequence[Gr
             key,
             subject,
             points.get(key, none[0]),
-            Located(*located.get(key, none)),
+            Located(*located_lesions.get(key, none)),
             _grid(grids[key]),
             counted,
         )
         outcomes.append(outcome_of(scan, settings.reach))
     lesions = Lesions(tuple(outcomes))
-    missed = tuple(each.scan.key for each in outcomes if not each.scan.counted)
-    if missed:
+    uncounted = [each for each in outcomes if not each.scan.counted]
+    if missed := tuple(each.scan.key for each in uncounted if not each.figures.found):
         work.notes.append(Note("marked, but without a count: their lesions count as missed", missed))
+    if located := tuple(each.scan.key for each in uncounted if each.figures.found):
+        work.notes.append(
+            Note("marked, and without a count, but with located lesions, which are compared", located)
+        )
     empty = tuple(each.scan.key for each in outcomes if each.figures.true == 0)
     if empty:
         work.notes.append(Note("marked as without lesions: the mean sensitivity leaves them out", empty))

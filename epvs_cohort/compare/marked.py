@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -189,21 +189,61 @@ def _row(
     )
 
 
+def numbers_by_scan(
+    lesions: pd.DataFrame, keys: Collection[str], columns: Sequence[str], table: str = "the table of lesions"
+) -> dict[str, FloatArray]:
+    """Columns of a table of lesions as numbers, (M, C), by scan, in the order of the table.
+
+    Parameters
+    ----------
+    keys : collection of str
+        Scans that are wanted; those without a lesion are not in the result.
+    table : str
+        What an error calls the table.
+
+    Raises
+    ------
+    ConfigError
+        A number is not known, or not finite.
+
+    >>> two = pd.DataFrame({"scan": ["b", "a", "b"], "lesion": [1, 1, 2], "x_mm": [0.5, 1.5, 2.5]})
+    >>> {scan: rows.tolist() for scan, rows in numbers_by_scan(two, ["b"], ["x_mm"]).items()}
+    {'b': [[0.5], [2.5]]}
+    """
+    wanted = lesions[lesions["scan"].isin(set(keys))]
+    values = wanted[list(columns)].to_numpy(dtype=np.float64)
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        scan, lesion = wanted["scan"].iloc[row], wanted["lesion"].iloc[row]
+        raise ConfigError(
+            f"scan {str(scan)!r}, lesion {lesion}: {columns[column]} is {values[row, column]} in {table}; a finite "
+            "number is legal",
+            hint="count the scan again, or reject it: --decisions",
+        )
+    if wanted.empty:
+        return {}
+    # In one pass: a slice of the table for each of thousands of scans takes most of the time of an evaluation.
+    of_scan, names = pd.factorize(wanted["scan"])
+    order = np.argsort(of_scan, kind="stable")
+    parts = np.split(values[order], np.cumsum(np.bincount(of_scan, minlength=len(names)))[:-1])
+    return {str(name): part for name, part in zip(names, parts, strict=True)}
+
+
 def located_by_scan(
-    lesions: pd.DataFrame, target: CountTarget, score: Score
+    lesions: pd.DataFrame, keys: Collection[str], target: CountTarget, score: Score
 ) -> Mapping[str, tuple[FloatArray, FloatArray, FloatArray]]:
-    """Centres (M, 3) in native RAS mm, numbers and scores of the located lesions, by scan.
+    """Centres (M, 3) in native RAS mm, numbers and scores of the located lesions of some scans, by scan.
 
     Where the slice of the commissure is counted, they are the lesions that touch it, at the middle of their
     cross-section.
+
+    Raises
+    ------
+    ConfigError
+        A centre or a score is not known.
     """
     chosen = lesions[lesions["in_ac_slice"].eq(True)] if target == "ac_slice" else lesions
-    columns = [*CENTRES[target], "lesion", score]
-    return {
-        str(key): (values[:, :3], values[:, 3], values[:, 4])
-        for key, rows in chosen.groupby("scan")
-        for values in (rows[columns].to_numpy(dtype=np.float64),)
-    }
+    found = numbers_by_scan(chosen, keys, [*CENTRES[target], "lesion", score])
+    return {key: (values[:, :3], values[:, 3], values[:, 4]) for key, values in found.items()}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from epvs_cohort.compare.marked import Reach
+from epvs_cohort.compare.marked import Reach, numbers_by_scan
 from epvs_cohort.compare.matching import match_lesions
 from epvs_cohort.compare.sheet import Note
 from epvs_cohort.data.manifest import read_table
@@ -266,10 +266,20 @@ def match_in_mni(
     return LesionPairs(len(first), len(second), len(pairs.true), distance)
 
 
-def mni_by_scan(lesions: pd.DataFrame, target: CountTarget) -> Mapping[str, FloatArray]:
-    """Centres of the located lesions in MNI152 RAS mm by scan; where the slice is counted, of those that touch it."""
+def mni_by_scan(
+    lesions: pd.DataFrame, keys: Collection[str], target: CountTarget, table: str
+) -> Mapping[str, FloatArray]:
+    """Centres of the located lesions of some scans in MNI152 RAS mm.
+
+    Where the slice is counted, they are of those that touch it.
+
+    Raises
+    ------
+    ConfigError
+        A centre is not known; it names the scan and ``table``.
+    """
     chosen = lesions[lesions["in_ac_slice"].eq(True)] if target == "ac_slice" else lesions
-    return {str(key): rows[list(MNI)].to_numpy(dtype=np.float64) for key, rows in chosen.groupby("scan")}
+    return numbers_by_scan(chosen, keys, MNI, table)
 
 
 def lesion_pair_figures(pairs: Sequence[LesionPairs], weights: FloatArray) -> Mapping[str, FloatArray]:

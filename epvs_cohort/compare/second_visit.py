@@ -100,7 +100,11 @@ def second_visit(visits: Visits, given: Sequence[tuple[str, str]] | None, reach:
     target = _target(visits)
     pairs = pair_scans(visits.first_sheet, visits.second_sheet, given, one_table=visits.one_table)
     keys, notes = _counted(visits, pairs)
-    centres = [mni_by_scan(cohort.lesions, target) for cohort in (visits.first, visits.second)]
+    of_visits = ((FIRST, visits.first.lesions), (SECOND, visits.second.lesions))
+    centres = [
+        mni_by_scan(lesions, own, target, f"the table of lesions of the {visit}")
+        for own, (visit, lesions) in zip(zip(*keys, strict=True), of_visits, strict=True)
+    ]
     none = np.zeros((0, 3))
     spacing = visits.first.about["protocol"]["grid"]["spacing_mm"]
     lesions = tuple(

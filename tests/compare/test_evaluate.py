@@ -326,6 +326,27 @@ def test_keys_of_other_scans_are_refused_and_subjects_recognised(given: Evaluate
         evaluate(replace(given, readers=one), SETTINGS)
 
 
+@pytest.mark.parametrize("column", ["x_mm", "peak_heat"])
+def test_a_lesion_without_a_place_or_a_score_is_named(given: EvaluateInput, column: str) -> None:
+    lesions = given.cohort.lesions
+    lesions.loc[(lesions["scan"] == "b") & (lesions["lesion"] == 2), column] = np.nan
+    with pytest.raises(ConfigError, match=f"scan 'b', lesion 2: {column} is nan in the table of lesions"):
+        evaluate(given, SETTINGS)
+    rejected = evaluate(replace(given, decisions={"b": Decision("reject")}), SETTINGS)
+    assert rejected.lesions is not None
+
+
+def test_located_lesions_of_a_scan_without_a_count_are_said_to_be_compared(given: EvaluateInput) -> None:
+    scans = given.cohort.scans
+    scans.loc[scans["scan"] == "a", "count"] = np.nan
+    found = evaluate(given, SETTINGS)
+    notes = told(found)
+    assert notes["without a count"] == ("a: no count in the table", "e: failed: e.nii.gz: truncated")
+    assert notes["marked, but without a count: their lesions count as missed"] == ("e",)
+    assert notes["marked, and without a count, but with located lesions, which are compared"] == ("a",)
+    assert value(found, "lesions", "sensitivity") == pytest.approx(8 / 12)
+
+
 def test_in_the_slice_cross_sections_are_compared(tmp_path: Path) -> None:
     rows = [Row("a", 2.0, "1", lesions=AT[:2]), Row("b", 1.0, "2", lesions=AT[:1])]
     cohort = write_cohort(tmp_path / "slice.parquet", rows, "ac_slice")

@@ -129,6 +129,15 @@ def test_one_image_counted_twice_is_no_second_visit(tmp_path: Path) -> None:
     assert "a, b, c" in raised.value.hint
 
 
+def test_a_lesion_without_a_place_in_mni_space_is_named(tmp_path: Path) -> None:
+    rows = [Row("a", 1.0, lesions=[[1.0, 2, 3]]), Row("b", 1.0, lesions=[[1.0, 2, 3]])]
+    both = visits(tmp_path, rows, rows)
+    both.second.lesions.loc[1, "mni_y_mm"] = np.nan
+    words = "scan 'b', lesion 1: mni_y_mm is nan in the table of lesions of the second visit"
+    with pytest.raises(ConfigError, match=words):
+        second_visit(both, None, Reach())
+
+
 def test_other_targets_are_refused_and_other_models_named(tmp_path: Path) -> None:
     rows = [Row("a", 3.0), Row("b", 2.0)]
     with pytest.raises(ConfigError, match="its counts are of ac_slice, those of the first table of roi"):
