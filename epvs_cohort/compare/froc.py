@@ -13,7 +13,7 @@ from epvs_cohort.errors import ConfigError
 from epvs_cohort.geometry import FloatArray
 
 #: Cells of an array of resamples times marks that are held at a time.
-_MOST_CELLS = 4_000_000
+_MOST_CELLS = 1_000_000
 
 #: Sensitivity is also told at these false marks a scan.
 FALSE_MARKS = (0.25, 0.5, 1.0, 2.0)
