@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -45,16 +45,23 @@ class ReaderCounts:
 
     def first(self, reader: str) -> pd.Series[float]:
         """Counts of the lowest reading that the reader has of each scan; not a number where there is none."""
-        found: pd.Series[float] = self.table[reader].bfill(axis=1).iloc[:, 0]
+        lowest, *others = self.numbers(reader)
+        found = self.of(reader, lowest)
+        for number in others:
+            found = found.fillna(self.of(reader, number))
         return found
 
     def later(self) -> tuple[str, ...]:
         """Scans and readings of those that a reader has no first reading of: the lowest there is stands for it."""
         found = []
         for reader in self.readers:
-            lowest = self.table[reader].notna().idxmax(axis=1)[self.first(reader).notna()]
-            late = lowest[lowest > 1]
-            found += [f"{scan}: {reading_name(reader, int(n))}" for scan, n in late.items()]
+            known = self.table[reader].notna().to_numpy()
+            lowest = np.array(self.numbers(reader))[known.argmax(axis=1)]
+            late = known.any(axis=1) & (lowest > 1)
+            found += [
+                f"{scan}: {reading_name(reader, int(n))}"
+                for scan, n in zip(self.table.index[late], lowest[late], strict=True)
+            ]
         return tuple(found)
 
     def numbers(self, reader: str) -> tuple[int, ...]:
@@ -102,13 +109,7 @@ def reader_counts(readings: Sequence[Reading], again: Mapping[str, str]) -> Read
         raise CountsError(
             f"reader {min(taken)!r}: stands for something else in the figures", hint="rename the reader"
         )
-    for name, reader in again.items():
-        if unknown := {name, reader} - names:
-            raise CountsError(
-                f"reader {sorted(unknown)[0]!r}: not in the table of counts; there are {', '.join(sorted(names))}"
-            )
-        if reader in again:
-            raise CountsError(f"reader {name!r}: said to be {reader!r}, who is said to be {again[reader]!r}")
+    _check_again(again, names)
     most = {reader: max(each.number for each in readings if each.reader == reader) for reader in names}
     shift: dict[str, int] = {}
     for name in sorted(again):
@@ -129,6 +130,17 @@ def reader_counts(readings: Sequence[Reading], again: Mapping[str, str]) -> Read
     found = ReaderCounts(wide.sort_index(axis=1))
     _check_names(found)
     return found
+
+
+def _check_again(again: Mapping[str, str], names: Collection[str]) -> None:
+    """Check that names of later readings and those that they lead to are readers."""
+    for name, reader in again.items():
+        if unknown := {name, reader} - set(names):
+            raise CountsError(
+                f"reader {sorted(unknown)[0]!r}: not in the table of counts; there are {', '.join(sorted(names))}"
+            )
+        if reader in again:
+            raise CountsError(f"reader {name!r}: said to be {reader!r}, who is said to be {again[reader]!r}")
 
 
 def _check_names(counts: ReaderCounts) -> None:

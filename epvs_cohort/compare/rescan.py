@@ -152,7 +152,8 @@ def _two_people(first: pd.DataFrame, second: pd.DataFrame, pair: tuple[str, str]
 
 
 def _with_people(first: pd.DataFrame, second: pd.DataFrame, pair: tuple[str, str]) -> str:
-    return f"{pair_name(pair)}: subjects {first.at[pair[0], 'subject']} and {second.at[pair[1], 'subject']}"
+    one, two = str(first.at[pair[0], "subject"]), str(second.at[pair[1], "subject"])
+    return f"{pair_name(pair)}: subjects {one} and {two}"
 
 
 def _of_different_people(

@@ -180,5 +180,5 @@ def _counted(visits: Visits, pairs: Pairs) -> tuple[tuple[tuple[str, str], ...],
 def _reasons(visits: Visits, pair: tuple[str, str], column: str) -> str:
     """What is wrong with the scans of a pair, each with its visit; empty where nothing is."""
     sheets = ((FIRST, visits.first_sheet), (SECOND, visits.second_sheet))
-    found = [(visit, sheet.at[key, column]) for key, (visit, sheet) in zip(pair, sheets, strict=True)]
+    found = [(visit, str(sheet.at[key, column])) for key, (visit, sheet) in zip(pair, sheets, strict=True)]
     return "; ".join(f"{visit}: {why}" for visit, why in found if why)
