@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from epvs_cohort.compare.evaluate import EvaluateSettings, Evaluation
+from epvs_cohort.compare.resamples import Drawing
 from epvs_cohort.data.cohort_tables import Cohort, Tables, read_cohort, write_tables
+from epvs_cohort.data.counts import Reading
 from epvs_cohort.data.parts import OutputPaths
 from epvs_cohort.data.tables import (
     LESION_COLUMNS,
@@ -120,3 +123,40 @@ def _lesion_row(row: Row, n: int, target: str) -> dict[str, Any]:
     if in_slice:
         found.update(zip(("ac_x_mm", "ac_y_mm", "ac_z_mm"), (x, y, z), strict=True))
     return found
+
+
+SETTINGS = EvaluateSettings("roi", drawing=Drawing(1, 100))
+AT = [[float(20 * n), 0.0, 0.0] for n in range(5)]
+
+ROWS = [
+    Row("a", 2.2, "1", lesions=AT[:2], covariates={"age": 61, "site": "N"}),
+    Row("b", 3.4, "2", lesions=AT[:3], status="flagged", covariates={"age": 72, "site": "N"}),
+    Row("c", 0.4, "3", covariates={"age": 55, "site": "S"}),
+    Row("d", 5.0, "4", lesions=AT[:5], covariates={"age": 80, "site": "S"}),
+    Row("e", None, "5", status="failed", covariates={"age": 58, "site": "S"}),
+    Row("f", 4.0, "4", session="2", lesions=AT[:4], covariates={"age": 81, "site": "S"}),
+    Row("g", 1.0, covariates={"age": None, "site": "N"}),
+]
+#: Of all scans but g, and of one more.
+COUNTS = {"a": 2, "b": 4, "c": 0, "d": 4, "e": 2, "f": 4, "z": 1}
+POINTS = {"a": AT[:2], "b": AT[:4], "d": [*AT[:3], [0.0, 50.0, 0.0]], "e": AT[:2], "z": AT[:1]}
+
+
+def readings(counts: dict[str, int], reader: str = "") -> list[Reading]:
+    return [Reading(key, reader, 1, count) for key, count in counts.items()]
+
+
+def value(evaluation: Evaluation, kind: str, figure: str, *, by: str = "", group: str = "") -> float:
+    table = evaluation.figures
+    rows = table[
+        (table["kind"] == kind)
+        & (table["figure"] == figure)
+        & (table["by"] == by)
+        & (table["group"] == group)
+    ]
+    assert len(rows) == 1
+    return float(rows["value"].iloc[0])
+
+
+def told(evaluation: Evaluation) -> dict[str, tuple[str, ...]]:
+    return {note.words: note.names for note in evaluation.notes}
