@@ -15,7 +15,7 @@ import pytest
 from epvs_cohort.errors import StoppedError
 from epvs_cohort.simulate.workers import in_order
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 SLEEPERS = (
     "import time; from epvs_cohort.simulate.workers import in_order; list(in_order(time.sleep, [900] * 2, 2))"
 )
