@@ -29,8 +29,8 @@ def table_of(record: dict[str, Any]) -> str:
     lines = [
         f"Simulated scans, difficulty `{record['images_id']}`, seed {record['seed']}; at most {record['minutes']:g} "
         f"minutes of training from the bundled model and {record['random_minutes']:g} from random weights "
-        f"({record['device']}, threads {record['threads']}); counts of the simulated reader {record['reader']}, a fifth "
-        f"of them for early stopping; {record['points'][0]['test_scans']} test "
+        f"({record['device']}, threads {record['threads']}); counts of the simulated reader {record['reader']}, a "
+        f"fifth of them for early stopping; {record['points'][0]['test_scans']} test "
         f"volumes of {others}{_coarser(record['coarser'])}. No figure here is an accuracy on scans of people.",
         "",
         "| counted scans | start | ICC(A,1) with the truth | with the reader | ICC(C,1) | r | MAE | bias | steps |",
