@@ -48,6 +48,16 @@ def _dots(stage: int, step: int) -> WindowBatch:
     return WindowBatch(intensities, np.ones(intensities.shape, np.bool_), counts.astype(np.float32))
 
 
+@pytest.mark.parametrize("widths", [(4,), (4, 6), (4, 6, 8)])
+def test_few_voxels_are_active_before_the_last_layer_at_the_start(widths: tuple[int, ...]) -> None:
+    """However deep the network is: a sum over all voxels must not start with half of them."""
+    network = new_network(Architecture(widths=widths), 5, batch_norm=True)
+    volumes = torch.rand((2, 1, 16, 16, 16), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        active = (network.features(volumes) > 0).float().mean()
+    assert 0 < float(active) < 0.06
+
+
 def _trained(folder: Path, recipe: Recipe, *, resume: bool = False) -> GpUnet:
     return train(recipe, _dots, RunSettings(folder, seed=3, resume=resume)).network
 
