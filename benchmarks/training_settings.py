@@ -40,6 +40,8 @@ log = logging.getLogger("training_settings")
 
 SEED = 51000
 BASE = "one-by-one"
+#: Of every row, unless it says otherwise: as in the recipe `paper` and the bundled models.
+WIDTHS = (8, 16, 32)
 
 Changes = Mapping[str, Any]
 
@@ -77,7 +79,7 @@ ROWS: Mapping[str, Row] = {
     "free": Row("last layer free, with a bias (the paper's Eq. 2)", {"architecture": {"last_layer": "free"}}),
     "narrow": Row("widths 4/8/16", {"architecture": {"widths": [4, 8, 16]}}),
     "wide": Row("widths 16/32/64", {"architecture": {"widths": [16, 32, 64]}}),
-    "shallow": Row("two levels, 8/16", {"architecture": {"widths": [8, 16]}}),
+    "shallow": Row("two levels, 8/16: the recipe `one-by-one`", {"architecture": {"widths": [8, 16]}}),
     "deep": Row("four levels, 8/16/32/64", {"architecture": {"widths": [8, 16, 32, 64]}}),
     "one-conv": Row("one convolution a level", {"architecture": {"convs_per_level": 1}}),
     "no-norm": Row("no batch norm", {"batch_norm": False}),
@@ -196,6 +198,7 @@ def recipe_file(name: str, options: Options) -> Path:
     if not isinstance(base, ScanRecipe):
         raise SystemExit(f"recipe {BASE}: trains on {base.supervision}, counted scans are needed")
     settings = base.model_dump(mode="json", exclude_none=True)
+    settings["architecture"]["widths"] = list(WIDTHS)
     for key, value in ROWS[name].changes.items():
         settings[key] = {**settings[key], **value} if isinstance(value, dict) else value
     # TOML has no null: a setting that is none is left out.

@@ -246,7 +246,9 @@ def test_each_named_setting_changes_the_recipe_in_its_place_alone(load: object, 
     options = module.parse(["--work", str(tmp_path)])
     recipes = {name: load_recipe(str(module.recipe_file(name, options))) for name in module.ROWS}
     base = recipes["base"].model_dump(exclude={"name"})
-    assert base == load_recipe("one-by-one").model_dump(exclude={"name"})
+    assert base["architecture"]["widths"] == module.WIDTHS
+    shallow = recipes["shallow"].model_dump(exclude={"name"})
+    assert shallow == load_recipe("one-by-one").model_dump(exclude={"name"})
     paper = recipes["paper"].model_dump(exclude={"name", "epochs", "validate_every", "description"})
     assert paper.items() <= load_recipe("paper").model_dump().items()
     for name, row in module.ROWS.items():
