@@ -48,15 +48,17 @@ def convolved(volumes: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     Tensor, shape (B, C_out, I, J, K)
         What ``conv3d`` gives with a padding of 1, but for rounding.
     """
-    if volumes.device.type != "cpu" or volumes.shape[0] != 1 or volumes.shape[:4].numel() > SLOW_UP_TO:
+    half = volumes.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    small = volumes.shape[0] == 1 and volumes.shape[:4].numel() <= SLOW_UP_TO
+    if volumes.device.type != "cpu" or half or not small:
         return F.conv3d(volumes, kernel, bias, padding=1)
     size = volumes.shape[2]
-    half = (size + 1) // 2
+    cut = (size + 1) // 2
     # Each half sees one voxel of the other; beyond the volume lie zeros, one more where the halves differ in size.
-    padded = F.pad(volumes, (0, 0, 0, 0, 1, 1 + 2 * half - size))
-    halves = torch.cat((padded[:, :, : half + 2], padded[:, :, half:]))
+    padded = F.pad(volumes, (0, 0, 0, 0, 1, 1 + 2 * cut - size))
+    halves = torch.cat((padded[:, :, : cut + 2], padded[:, :, cut:]))
     out = F.conv3d(halves, kernel, bias, padding=(0, 1, 1))
-    return torch.cat((out[:1], out[1:, :, : size - half]), dim=2)
+    return torch.cat((out[:1], out[1:, :, : size - cut]), dim=2)
 
 
 def _block(channels_in: int, channels_out: int, convs: int, *, batch_norm: bool) -> nn.Sequential:
