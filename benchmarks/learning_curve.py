@@ -5,13 +5,13 @@ whole-head label maps of 14 people: 1 to 9, in order of name, are the study, 12 
 prepared grid (``epvs-cohort simulate --prepared --kind training``: the count goes with nothing but lesions).
 
 Each point is one ``epvs-cohort train`` on the counts of the simulated reader A, who misses faint lesions: of random
-weights (recipe ``one-by-one``) and from a bundled model (``--init``, recipe ``fine-tune``). A fifth of the counted
-people is put aside for early stopping, as a study would. ``--hydranet`` adds both with sums over sets of scans. Once,
-of random weights, the counts are shuffled among the scans: what is then learned must be nothing.
+weights (recipe ``one-by-one``, on a GPU ``paper``) and from a bundled model (``--init``, recipe ``fine-tune``). A fifth
+of the counted people is put aside for early stopping, as a study would. ``--hydranet`` adds both with sums over sets of
+scans. Once, of random weights, the counts are shuffled among the scans: what is then learned must be nothing.
 
 Random weights take hours of a CPU on the real grid. There these trainings see the same people on a grid that is
 ``--coarser`` times as coarse along each axis, and are tested on it: the finest lesions blur away, so their curve is of
-another, harder task, and says how the number of scans matters, not what the real grid would reach.
+another, harder task. The shuffled counts say something only beside the true ones of as many scans.
 
 Every network counts the same test volumes, and ICC(A,1) against the truth is given with its 95 % bootstrap interval
 over people. Finished points in ``--work`` are kept, and an interrupted training goes on.
@@ -62,7 +62,6 @@ BOOTSTRAP_SEED = 1
 READER = "A"
 #: On a CPU random weights learn on voxels so many times as long.
 COARSER = 2
-RECIPES = {"scratch": "one-by-one", "init": "fine-tune"}
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ def points_of(options: Options) -> list[Point]:
 def trained(point: Point, material: Material, options: Options) -> Path:
     """Folder of the bundle of a point, trained unless it is there."""
     start = "init" if point.start.endswith("init") else "scratch"
-    recipe = RECIPES[start]
+    recipe = recipe_for(start, options.device)
     if point.start.startswith("hydra"):
         recipe = str(recipe_of_sets(recipe, options))
     asked = switches(
@@ -247,6 +246,17 @@ def counts_table(point: Point, study: Path, options: Options) -> Path:
     path.parent.mkdir(exist_ok=True)
     table.to_csv(path, index=False)
     return path
+
+
+def recipe_for(start: str, device: Device) -> str:
+    """Recipe of a training from a bundle or from random weights.
+
+    >>> recipe_for("scratch", "cpu"), recipe_for("init", "cpu")
+    ('one-by-one', 'fine-tune')
+    """
+    if start == "init":
+        return "fine-tune"
+    return "one-by-one" if device == "cpu" else "paper"
 
 
 def recipe_of_sets(name: str, options: Options) -> Path:

@@ -81,11 +81,12 @@ def drawing_of(results: list[dict[str, Any]], coarser: int = 1) -> str:
         places = [(point["scans"], _shown(point["icc"]["value"])) for point in own]
         labels = [f"{WORDS[start]}, {p['scans']} scans: ICC {p['icc']['value']:.3f}" for p in own]
         series.append(Series(places, style, "both", labels))
+    sets = "Light grey: sums over sets. " if any(p["start"].startswith("hydra") for p in results) else ""
     words = Words(
         "learning-curve",
         "ICC(A,1) with the truth by the number of counted scans",
-        f"Blue: trained from the bundled model. Orange: from random weights{_voxels(coarser)}. Grey: sums over sets. "
-        "Dashed: the bundled model as it is; the dashed dot: shuffled counts. Bars: 95 % intervals.",
+        f"Blue: trained from the bundled model. Orange: from random weights{_voxels(coarser)}. "
+        f"{sets}Dashed: the bundled model as it is; the dark grey dot: shuffled counts. Bars: 95 % intervals.",
     )
     x = Axis("counted scans", *ends, tuple(float(size) for size in sizes), log=True)
     y = Axis("ICC(A,1)", 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
