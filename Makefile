@@ -91,7 +91,8 @@ atlas: $(INSTALLED)
 	$(BIN)/python -m epvs_cohort.data.build_atlas
 	$(BIN)/python -m epvs_cohort.data.build_anatomy
 
-# Trains both bundled models from nothing into out/models; what ships lies in epvs_cohort/model/bundles. People 1 to 9
+# Trains both bundled models from nothing into out/models, comparable to what ships in epvs_cohort/model/bundles, which
+# a random start of another kind preceded. People 1 to 9
 # of ANATOMIES, by name, train, 10 and 11 validate, the rest is never read.
 # For example: make models ANATOMIES=FOLDER TRAIN_FLAGS="--n-procs 8"
 models: $(INSTALLED)

@@ -32,7 +32,7 @@ STRIDE = 8
 
 
 def coarse_protocol(factor: int, folder: Path) -> Path:
-    """The default protocol on a grid of the same extent whose voxels are ``factor`` times as long, as a file."""
+    """The default protocol on a grid of at least its extent whose voxels are ``factor`` times as long, as a file."""
     protocol = load_protocol(DEFAULT_PROTOCOL)
     shape = [-(-size // (factor * STRIDE)) * STRIDE for size in protocol.grid.shape]
     spacing = [factor * edge for edge in protocol.grid.spacing_mm]

@@ -4,12 +4,12 @@ Run ``python benchmarks/training_settings.py --anatomies FOLDER --work FOLDER``,
 whole-head label maps of 14 people: 1 to 9, in order of name, train, 10 and 11 validate, the rest is never read. Volumes
 are simulated straight on the prepared grid, with their true counts (``epvs-cohort simulate --prepared``), and each
 network is trained from random weights by ``epvs-cohort train``, with the same volumes, seed and time. The recipe is
-``one-by-one``, and counted is the slice of the anterior commissure, as the paper's readers did: within minutes of a CPU
-the paper's recipe, and counts of the whole region, which are rows of their own, may teach nothing yet that others could
-be compared with.
+``one-by-one`` with three levels in place of its two, and counted is the slice of the anterior commissure, as the
+paper's readers did: within minutes of a CPU the paper's recipe, and counts of the whole region, which are rows of their
+own, may teach nothing yet that others could be compared with.
 
-On a CPU the grid is taken twice as coarse along each axis (``--voxel-factor``): a volume costs an eighth, and an order
-of the settings shows within minutes, though the finest lesions blur away. ``--voxel-factor 1`` is the real grid.
+On a CPU the grid is taken twice as coarse along each axis (``--voxel-factor``): a volume costs about a seventh, and an
+order of the settings shows within minutes, though the finest lesions blur away. ``--voxel-factor 1`` is the real grid.
 
 Validation scans choose the weights that are kept, so all figures are a little too good; that goes for each row alike.
 Finished rows in ``--work`` are kept.
@@ -32,6 +32,7 @@ from trainings import switches, toml_of, train_once
 
 import epvs_cohort
 from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.model.predict import best_device
 from epvs_cohort.protocol import CountTarget
 from epvs_cohort.simulate.anatomy import anatomy_files, stem
 from epvs_cohort.train.recipe import ScanRecipe, load_recipe
@@ -74,24 +75,26 @@ ROWS: Mapping[str, Row] = {
     "mean": Row("mean pooling", {"architecture": {"pooling": "mean"}}),
     "max": Row("max pooling (the paper's example)", {"architecture": {"pooling": "max"}}),
     "crop": Row(
-        "pooling over the whole crop", {"architecture": {"pool_within": "crop"}, "pool_in_slice": False}
+        "pooling over the whole crop (the paper's)",
+        {"architecture": {"pool_within": "crop"}, "pool_in_slice": False},
     ),
-    "free": Row("last layer free, with a bias (the paper's Eq. 2)", {"architecture": {"last_layer": "free"}}),
+    "free": Row(
+        "last layer free, with a bias (the paper's Eq. 2), and no sparse start",
+        {"architecture": {"last_layer": "free"}},
+    ),
     "narrow": Row("widths 4/8/16", {"architecture": {"widths": [4, 8, 16]}}),
     "wide": Row("widths 16/32/64", {"architecture": {"widths": [16, 32, 64]}}),
     "shallow": Row("two levels, 8/16: the recipe `one-by-one`", {"architecture": {"widths": [8, 16]}}),
     "deep": Row("four levels, 8/16/32/64", {"architecture": {"widths": [8, 16, 32, 64]}}),
     "one-conv": Row("one convolution a level", {"architecture": {"convs_per_level": 1}}),
-    "no-norm": Row("no batch norm", {"batch_norm": False}),
+    "no-norm": Row("no batch norm, and no sparse start", {"batch_norm": False}),
     "four": Row("four scans a step", {"batch": 4}),
-    "adadelta": Row("Adadelta (the paper's), one scan a step", ADADELTA),
+    "adadelta": Row("Adadelta as in the recipe `paper`, one scan a step", ADADELTA),
     "paper": Row("Adadelta, four scans a step: the recipe `paper`", {**ADADELTA, "batch": 4}),
     "poisson": Row("Poisson loss", {"loss": "poisson"}),
     "negative-binomial": Row("negative binomial loss", {"loss": "negative_binomial"}),
     "sets": Row("sums over sets of 4 scans (Hydranet)", {"set_size": 4}),
-    "in-mask": Row(
-        "the same counts of the slice, pooled in the whole mask (the paper's)", {"pool_in_slice": False}
-    ),
+    "in-mask": Row("the same counts of the slice, pooled in the whole mask", {"pool_in_slice": False}),
     "whole": Row("counts of the whole region, pooled in the mask", {}, "roi"),
 }
 
@@ -159,7 +162,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         rows=rows,
         seed=given.seed,
         work=given.work,
-        device=given.device,
+        device=best_device() if given.device == "auto" else given.device,
         threads=given.threads,
         n_procs=given.n_procs,
         out=given.out,

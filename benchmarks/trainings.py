@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import epvs_cohort
 from epvs_cohort.model.bundle import CARD_FILE, load_bundle
 from epvs_cohort.protocol import named_file
 from epvs_cohort.train.checkpoint import CHECKPOINT_FILE
@@ -57,11 +58,18 @@ def _asked(scans: Path, options: Mapping[str, str]) -> dict[str, object]:
     files = [Path(value) for value in options.values() if Path(value).is_file()]
     files.append(named_file("recipes", options["--recipe"]))
     return {
+        "program": hashlib.sha256(b"".join(path.read_bytes() for path in _program())).hexdigest(),
         "scans": str(scans),
         "options": dict(options),
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)},
         "init": load_bundle(options["--init"]).model_id if "--init" in options else None,
     }
+
+
+def _program() -> list[Path]:
+    """Source of what is trained and how: with another, a training is not the one that was asked for."""
+    package = Path(epvs_cohort.__file__).parent
+    return sorted(path for folder in ("model", "train") for path in (package / folder).glob("*.py"))
 
 
 def toml_of(settings: Mapping[str, Any]) -> str:

@@ -256,6 +256,10 @@ def test_each_named_setting_changes_the_recipe_in_its_place_alone(load: object, 
             key for key, value in recipes[name].model_dump(exclude={"name"}).items() if value != base[key]
         }
         assert changed == set(row.changes), name
+        if "architecture" in changed:
+            network = recipes[name].model_dump()["architecture"]
+            other = {key for key, value in network.items() if value != base["architecture"][key]}
+            assert other == set(row.changes["architecture"]), name
     coarse = load_protocol(str(module.coarse_protocol(options.factor, tmp_path))).grid
     assert coarse.spacing_mm == pytest.approx((0.98, 0.98, 1.6))
     assert all(size % 8 == 0 for size in coarse.shape)

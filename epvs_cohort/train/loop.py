@@ -41,10 +41,9 @@ NORM_BATCHES = 48
 UNIT_BATCHES = 4
 
 #: Start of the shift of the batch norm before the last layer: it leaves 2 % of voxels active, so that the sum over a
-#: million voxels starts with few of them. With 0 there, 800 steps on whole counted scans taught next to nothing; with
-#: this, each of two seeds had an ICC of 0.3 after 400 (volumes of twice the voxel size). Without a way up there is
-#: none: in a trial all features went out within ten steps, and nothing was learned any more. The shipped models were
-#: trained when it still sat on the norm of the level below.
+#: million voxels starts with few of them. Without a way up there is none: in a trial all features went out within ten
+#: steps, and nothing was learned any more. The shipped models were trained when it still sat on the norm of the level
+#: below, so the same seed now begins elsewhere.
 LAST_SHIFT = -2.0
 
 #: Draws the batch of a stage's step; the same arguments give the same batch.
