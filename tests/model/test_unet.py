@@ -41,7 +41,10 @@ def test_half_precision_goes_through_whole() -> None:
     assert not any("aten::cat" in event.key for event in seen.key_averages())
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has one way alone")
+@pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+    reason="this build of torch has one way alone",
+)
 def test_no_convolution_of_a_small_volume_takes_the_slow_way() -> None:
     unit = ConvUnit(8, 8, batch_norm=False)
     volume = torch.rand(1, 8, 32, 24, 20)
