@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from epvs_cohort.cli.app import main
+from tests.cli.conftest import Call
 from tests.compare.cohorts import Row, write_cohort
 
-Call = Callable[..., tuple[int, str, str]]
 AT = [[float(20 * n), 0.0, 0.0] for n in range(4)]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Exit code, standard output and standard error of the command."""
-
-    def called(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["epvs-cohort", "evaluate", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as left:
-            main()
-        text = capsys.readouterr()
-        return int(left.value.code or 0), text.out, text.err
-
-    return called
+def call(command: Call) -> Call:
+    """Exit code, standard output and standard error of ``evaluate``."""
+    return functools.partial(command, "evaluate")
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from epvs_cohort.api import run_cohort
-from epvs_cohort.cli.app import main
 from epvs_cohort.cohort.cluster import ClusterChoice
 from epvs_cohort.cohort.run import RunRequest, make_ready
 from epvs_cohort.data.store import LABELS, VOLUME
@@ -26,6 +25,7 @@ from epvs_cohort.protocol import load_protocol
 from epvs_cohort.simulate.cohort import SimulateOptions, simulate_cohort
 from epvs_cohort.train.augment import AugmentSettings
 from epvs_cohort.train.recipe import ScanRecipe, load_recipe
+from tests.cli.conftest import Call
 from tests.train.stored import SHAPE, save, volume
 
 PROTOCOL = f"""
@@ -47,22 +47,11 @@ widths = [2]
 convs_per_level = 1
 """
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(command: Call) -> Call:
     """Exit code, standard output and standard error of ``train``."""
-
-    def called(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["epvs-cohort", "train", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as left:
-            main()
-        text = capsys.readouterr()
-        return int(left.value.code or 0), text.out, text.err
-
-    return called
+    return functools.partial(command, "train")
 
 
 @pytest.fixture
