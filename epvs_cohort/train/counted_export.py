@@ -18,6 +18,7 @@ from epvs_cohort.train.export import LIMITS, Provenance, readme
 from epvs_cohort.train.figures import CountFigures, count_figures
 from epvs_cohort.train.loop import RunSettings, with_unit
 from epvs_cohort.train.material import Material, stored_volume
+from epvs_cohort.train.points import lesions_of, tuning_scans
 from epvs_cohort.train.samples import Sample
 from epvs_cohort.train.scan_state import TrainedScans
 from epvs_cohort.train.validate import PointedVolume, ScoreTuning, tune_score
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 #: Validation scans that the weight of method (f) is tuned on at most; they are held in memory.
 TUNED_SCANS = 40
+
+#: In ``trained_on`` of a card, before the name of the model that training started from.
+STARTED = "; starting from the model "
 
 REAL_LIMITS = (
     "Not for diagnosis or any decision about a person. It counts as the readers of its training scans did, on scans "
@@ -94,33 +98,24 @@ def _judged(bundle: Bundle, material: Material, points: Mapping[str, FloatArray]
     counts: list[float] = []
     pointed: list[PointedVolume] = []
     predictions: list[Prediction] = []
+    chosen = set(tuning_scans(material.split.validation, points or {}, TUNED_SCANS))
     for sample in material.split.validation:
         volume = stored_volume(sample)
         prediction = predictor.predict([volume])[0]
         if isinstance(prediction, PredictionError):
             raise ModelError(f"model {bundle.card.name!r} fails on a validation scan: {prediction.message}")
         counts.append(prediction.count)
-        places = _places(sample, points)
-        if places is not None and len(pointed) < TUNED_SCANS:
+        places = lesions_of(sample, points or {})
+        if sample in chosen and places is not None:
             pointed.append(PointedVolume(volume, apply_affine(volume.grid_from_native, places)))
             predictions.append(prediction)
     figures = count_figures([sample.count for sample in material.split.validation], counts)
     tuning = None
-    if any(len(each.points) for each in pointed):
+    if pointed:
         tuning = tune_score(pointed, predictions, material.protocol)
     elif points is not None:
         _log.warning("no lesion of a validation scan is in the table of points; method (f) is not tuned")
     return _Found(figures, tuning, len(pointed))
-
-
-def _places(sample: Sample, points: Mapping[str, FloatArray] | None) -> FloatArray | None:
-    """Lesions of a scan; None where they are not known, which is not the same as none."""
-    if points is None:
-        return None
-    found = points.get(sample.key)
-    if found is None and sample.count == 0:
-        return next(iter(points.values()))[:0] if points else None
-    return found
 
 
 def _figures(found: _Found, samples: Sequence[Sample]) -> dict[str, float]:
@@ -165,7 +160,7 @@ def _trained_on(material: Material) -> str:
     words = ("simulated: " if material.simulated else "") + _people(material, material.split.training)
     if material.init is not None:
         before = material.init.card
-        words += f"; starting from the model {before.name} ({material.init.model_id}), trained on {before.trained_on}"
+        words += f"{STARTED}{before.name} ({material.init.model_id}), trained on {before.trained_on}"
     return "; ".join((words, *material.notes))
 
 

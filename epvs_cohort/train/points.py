@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ from epvs_cohort.data.manifest import Table, read_table
 from epvs_cohort.errors import CountsError, ManifestError
 from epvs_cohort.geometry import FloatArray
 from epvs_cohort.protocol import CountTarget
+from epvs_cohort.train.samples import Sample
+
+#: Native RAS mm of the lesions of each marked scan, shape (N, 3).
+Points = Mapping[str, FloatArray]
 
 COLUMNS = ("x_mm", "y_mm", "z_mm")
 #: Columns of a simulated cohort: whether a lesion crosses the slice, and the middle of its cross-section.
@@ -21,7 +25,7 @@ IN_SLICE, SLICE_COLUMNS = "in_ac_slice", ("ac_x_mm", "ac_y_mm", "ac_z_mm")
 YES, NO = frozenset({"1", "1.0", "true"}), frozenset({"0", "0.0", "false"})
 
 
-def read_points(path: Path, target: CountTarget) -> Mapping[str, FloatArray]:
+def read_points(path: Path, target: CountTarget) -> Points:
     """Read places of lesions by scan.
 
     Parameters
@@ -71,6 +75,43 @@ def read_points(path: Path, target: CountTarget) -> Mapping[str, FloatArray]:
         if _is_yes(table, line, counts):
             found.append(tuple(_number(table, line, cell) for cell in cells))
     return {scan: np.array(found, dtype=np.float64).reshape(-1, 3) for scan, found in places.items()}
+
+
+def lesions_of(sample: Sample, points: Points) -> FloatArray | None:
+    """Lesions of a scan, native RAS mm; None where they are not known, which is not the same as none."""
+    found = points.get(sample.key)
+    if found is None and sample.count == 0 and points:
+        return next(iter(points.values()))[:0]
+    return found
+
+
+def tuning_scans(samples: Sequence[Sample], points: Points, most: int) -> tuple[Sample, ...]:
+    """Scans that the weight of method (f) is tuned on: evenly spaced among those with lesions, then those without.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        In a fixed order.
+    points : mapping of str to ndarray, shape (N, 3)
+    most : int
+        How many scans at most; without lesions only where fewer have some.
+
+    Returns
+    -------
+    tuple of Sample
+        In the order of ``samples``; empty where no lesion is marked on any.
+    """
+    lesions = {sample.key: lesions_of(sample, points) for sample in samples}
+    number = {key: len(found) for key, found in lesions.items() if found is not None}
+    some = _spaced([sample for sample in samples if number.get(sample.key)], most)
+    none = _spaced([sample for sample in samples if number.get(sample.key) == 0], most - len(some))
+    chosen = {sample.key for sample in (*some, *none)} if some else set()
+    return tuple(sample for sample in samples if sample.key in chosen)
+
+
+def _spaced(samples: Sequence[Sample], most: int) -> list[Sample]:
+    n = len(samples)
+    return [samples[number * n // min(n, most)] for number in range(min(n, most))]
 
 
 def _is_yes(table: Table, line: int, cell: str) -> bool:

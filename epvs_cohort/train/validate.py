@@ -110,36 +110,64 @@ def tune_score(
     Where the count is that of the anterior commissure's slice, lesions are matched within it, by the centres of
     their cross-sections.
     """
-    scale = float(np.mean([prediction.heat.max() for prediction in predictions]))
-    scale = max(scale, float(np.finfo(np.float32).tiny))
-    heatmap = _found(volumes, predictions, protocol, ScoreSettings())
-    best_weight, best = 0.0, heatmap
-    for weight in SCORE_WEIGHTS:
-        figures = _found(volumes, predictions, protocol, ScoreSettings("f", scale, weight))
+    scale = heat_scale([float(prediction.heat.max()) for prediction in predictions])
+    pairs = zip(volumes, predictions, strict=True)
+    return best_weight([try_weights(each, prediction, protocol, scale) for each, prediction in pairs], scale)
+
+
+def heat_scale(highest: Sequence[float]) -> float:
+    """What heat is divided by in method (f), from the highest heat of each scan: their mean, above 0.
+
+    >>> heat_scale([1.0, 3.0])
+    2.0
+    """
+    return max(float(np.mean(highest)), float(np.finfo(np.float32).tiny))
+
+
+def try_weights(
+    pointed: Pointed, prediction: Prediction, protocol: Protocol, scale: float
+) -> tuple[MatchFigures, ...]:
+    """What is found on a volume by method (e), and by (f) with each of `SCORE_WEIGHTS`."""
+    scores = (ScoreSettings(), *(ScoreSettings("f", scale, weight) for weight in SCORE_WEIGHTS))
+    return tuple(_found(pointed, prediction, protocol, score) for score in scores)
+
+
+def best_weight(tried: Sequence[Sequence[MatchFigures]], scale: float) -> ScoreTuning:
+    """Choose the weight of method (f) of the highest F1 over all volumes, the smaller one on ties.
+
+    Parameters
+    ----------
+    tried : sequence of sequence of MatchFigures
+        Of each volume, from `try_weights`.
+    scale : float
+        That they were tried with, from `heat_scale`.
+    """
+    heatmap, *sums = (
+        MatchFigures(
+            sum(each.true for each in column),
+            sum(each.found for each in column),
+            sum(each.matched for each in column),
+        )
+        for column in zip(*tried, strict=True)
+    )
+    best, chosen = heatmap, 0.0
+    for weight, figures in zip(SCORE_WEIGHTS, sums, strict=True):
         _log.info(
             "method f, weight %.2f: sensitivity %.3f, false discovery rate %.3f",
             weight, figures.sensitivity, figures.false_discovery_rate,
         )  # fmt: skip
         if figures.f1 > best.f1:
-            best_weight, best = weight, figures
-    return ScoreTuning(best_weight, scale, heatmap, best)
+            best, chosen = figures, weight
+    return ScoreTuning(chosen, scale, heatmap, best)
 
 
 def _found(
-    volumes: Sequence[Pointed],
-    predictions: Sequence[Prediction],
-    protocol: Protocol,
-    score: ScoreSettings,
+    pointed: Pointed, prediction: Prediction, protocol: Protocol, score: ScoreSettings
 ) -> MatchFigures:
-    true = found = matched = 0
     settings = protocol.detection.model_copy(update={"method": score.method})
-    for each, prediction in zip(volumes, predictions, strict=True):
-        detection = detect(each.volume, prediction, settings, protocol.count_target, score)
-        centers = _centers(each.volume, detection, protocol)
-        true += len(each.points)
-        found += len(centers)
-        matched += match_points(each.points, centers)
-    return MatchFigures(true, found, matched)
+    detection = detect(pointed.volume, prediction, settings, protocol.count_target, score)
+    centers = _centers(pointed.volume, detection, protocol)
+    return MatchFigures(len(pointed.points), len(centers), match_points(pointed.points, centers))
 
 
 def _centers(volume: PreparedVolume, detection: Detection, protocol: Protocol) -> FloatArray:
