@@ -10,7 +10,7 @@ from rich.console import Console
 
 from epvs_cohort.cli import options
 from epvs_cohort.cli.compare_work import Comparing, TrainingWishes
-from epvs_cohort.cli.train import MOST_SEED, stoppable
+from epvs_cohort.cli.train import stoppable
 from epvs_cohort.cli.train_data import DataRequest, named_study, per_process
 from epvs_cohort.errors import UsageError
 from epvs_cohort.protocol import Method
@@ -24,11 +24,9 @@ _TRAINING = "Training of what --models and --model lack"
 def compare(
     scans: Annotated[
         Path,
-        typer.Argument(
-            help="Counted scans: all that run takes, or a prepared cohort (a store, or a folder that holds prepared/)."
-        ),
+        typer.Argument(help=options.COUNTED_SCANS),
     ],
-    counts: Annotated[Path, typer.Option("--counts", metavar="FILE", help="Table scan,count[,reader].")],
+    counts: Annotated[Path, typer.Option("--counts", metavar="FILE", help=options.COUNTS)],
     points: Annotated[
         Path, typer.Option("--points", metavar="FILE", help="Marked lesions, scan,lesion,x_mm,y_mm,z_mm.")
     ],
@@ -67,7 +65,7 @@ def compare(
     protocol: options.ProtocolName = options.DEFAULT_PROTOCOL,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Prepared volumes, shared with run (default: beside the output)."),
+        typer.Option("--store", help=options.STORE),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -106,7 +104,7 @@ def compare(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of split, training and bootstrap.")
+        int, typer.Option("--seed", min=0, max=options.MOST_SEED, help="Of split, training and bootstrap.")
     ] = 1,
     n_procs: Annotated[
         int | None,
@@ -114,18 +112,14 @@ def compare(
             "--n-procs", min=1, help="Scans prepared or tried at the same time (default: one a core)."
         ),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto is cuda where there is one.")
-    ] = "auto",
+    device: options.Device = "auto",
 ) -> None:
     """Compare the paper's methods on counted SCANS with marked lesions: train, tune, and measure on test scans."""
     with stoppable(out, resumes=True):
         from epvs_cohort.data.lock import exclusive
-        from epvs_cohort.model.predict import best_device, require_device
         from epvs_cohort.train.loop import RunSettings
 
-        where = best_device() if device == "auto" else device
-        require_device(where)
+        where = options.usable_device(device)
         chosen = _letters(methods)
         _check_out(out)
         run = RunSettings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,6 +44,27 @@ Verify = Annotated[
     bool, typer.Option("--verify", help="Hash every input again instead of trusting its mtime.")
 ]
 
+#: What torch takes.
+MOST_SEED = 2**63 - 1
+
+BundleOut = Annotated[Path, typer.Option("--out", help="New folder of the bundle and of the checkpoints.")]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option("--max-minutes", min=0.01, help="Time for training steps; without it the recipe's."),
+]
+ModelSeed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="One seed, one model.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+Device = Annotated[DeviceName, typer.Option("--device", help="auto is cuda where there is one.")]
+
+#: Of arguments and options that commands need in different ways.
+COUNTED_SCANS = (
+    "Counted scans: all that run takes, or a prepared cohort (a store, or a folder that holds prepared/)."
+)
+COUNTS = "Table scan,count[,reader]."
+STORE = "Prepared volumes, shared with run (default: beside the output)."
+
 DEFAULT_PROTOCOL = "rotterdam-basal-ganglia"
 
 
@@ -56,6 +77,21 @@ def discover_options(
     return DiscoverOptions(
         suffixes=tuple(suffixes or ()), participant_labels=tuple(labels or ()), include=include, limit=limit
     )
+
+
+def usable_device(asked: DeviceName) -> Literal["cpu", "cuda"]:
+    """The device that is asked for; ``auto`` is the best that is there.
+
+    Raises
+    ------
+    ModelError
+        It is not there.
+    """
+    from epvs_cohort.model.predict import best_device, require_device
+
+    where = best_device() if asked == "auto" else asked
+    require_device(where)
+    return where
 
 
 def cluster_choice(

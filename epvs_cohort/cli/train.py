@@ -34,21 +34,15 @@ WINDOW_RECIPE, SCAN_RECIPE, TUNE_RECIPE = "gp-unet-sim", "paper", "fine-tune"
 DEFAULT_VALIDATION = "0.2"
 
 
-#: What torch takes.
-MOST_SEED = 2**63 - 1
-
-
 def train(
-    out: Annotated[Path, typer.Option("--out", help="New folder of the bundle and of the checkpoints.")],
+    out: options.BundleOut,
     scans: Annotated[
         Path | None,
-        typer.Argument(
-            help="Counted scans: all that run takes, or a prepared cohort (a store, or a folder that holds prepared/)."
-        ),
+        typer.Argument(help=options.COUNTED_SCANS),
     ] = None,
     counts: Annotated[
         Path | None,
-        typer.Option("--counts", metavar="FILE", help="Table scan,count[,reader].", rich_help_panel=_COUNTED),
+        typer.Option("--counts", metavar="FILE", help=options.COUNTS, rich_help_panel=_COUNTED),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -101,7 +95,7 @@ def train(
         Path | None,
         typer.Option(
             "--store",
-            help="Prepared volumes, shared with run (default: beside the output).",
+            help=options.STORE,
             rich_help_panel=_COUNTED,
         ),
     ] = None,
@@ -147,11 +141,8 @@ def train(
             rich_help_panel=_WINDOWS,
         ),
     ] = None,
-    max_minutes: Annotated[
-        float | None,
-        typer.Option("--max-minutes", min=0.01, help="Time for training steps; without it the recipe's."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="One seed, one model.")] = 1,
+    max_minutes: options.MaxMinutes = None,
+    seed: options.ModelSeed = 1,
     n_procs: Annotated[
         int | None,
         typer.Option(
@@ -164,10 +155,8 @@ def train(
             "--threads", min=1, help="Threads of the training itself (default: one a core; windows: 1)."
         ),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto is cuda where there is one.")
-    ] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
 ) -> None:
     """Train a model bundle from counts alone: of your counted SCANS, or, without SCANS, of simulated windows."""
     _check_mixture(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from epvs_cohort.cli.train import MOST_SEED, stoppable
+from epvs_cohort.cli import options
+from epvs_cohort.cli.train import stoppable
 from epvs_cohort.errors import UsageError
 
 #: Recipe where none is named.
@@ -26,7 +27,7 @@ def train_roi(
             "--anatomies", help="Folder of whole-head label maps with FreeSurfer numbers, one a person."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="New folder of the bundle and of the checkpoints.")],
+    out: options.BundleOut,
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="How to train.")] = ROI_RECIPE,
     people: Annotated[
         str | None,
@@ -44,11 +45,8 @@ def train_roi(
             help="Who validates, in place of the recipe's; others than --people.",
         ),
     ] = None,
-    max_minutes: Annotated[
-        float | None,
-        typer.Option("--max-minutes", min=0.01, help="Time for training steps; without it the recipe's."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="One seed, one model.")] = 1,
+    max_minutes: options.MaxMinutes = None,
+    seed: options.ModelSeed = 1,
     n_procs: Annotated[
         int,
         typer.Option(
@@ -56,14 +54,11 @@ def train_roi(
         ),
     ] = 1,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the training itself.")] = 1,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto is cuda where there is one.")
-    ] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
 ) -> None:
     """Train the network that outlines the basal ganglia in any contrast, from label maps of heads alone."""
     with stoppable(out):
-        from epvs_cohort.model.predict import best_device, require_device
         from epvs_cohort.train.loop import RunSettings
         from epvs_cohort.train.recipe import load_recipe
         from epvs_cohort.train.roi_recipe import RoiRecipe
@@ -77,10 +72,13 @@ def train_roi(
             )
         split = {"training_people": people, "validation_people": validation_people}
         chosen = chosen.model_copy(update={name: words for name, words in split.items() if words})
-        where = best_device() if device == "auto" else device
-        require_device(where)
         run = RunSettings(
-            out=out, seed=seed, max_minutes=max_minutes, device=where, resume=resume, threads=threads
+            out=out,
+            seed=seed,
+            max_minutes=max_minutes,
+            device=options.usable_device(device),
+            resume=resume,
+            threads=threads,
         )
         bundle = run_recipe(chosen, RoiSettings(run, anatomies, n_procs))
     figures = bundle.card.validation
