@@ -121,11 +121,12 @@ def compare(
 
         where = options.usable_device(device)
         chosen = _letters(methods)
-        _check_out(out)
+        folder = models or out / MODELS
+        _check_out(out, folder)
         run = RunSettings(
             out=out, seed=seed, max_minutes=max_minutes, device=where, threads=threads or per_process()
         )
-        wishes = TrainingWishes(models or out / MODELS, recipe, tuple(init or ()), run)
+        wishes = TrainingWishes(folder, recipe, tuple(init or ()), run)
         only = options.discover_options(None, None, None, None)
         request = DataRequest(scans, counts, store, "", n_procs, only, filtered=False)
         study = named_study(protocol, count_target, None)
@@ -145,14 +146,22 @@ def _letters(text: str) -> tuple[Method, ...]:
     return tuple(letter for letter in legal if letter in asked)
 
 
-def _check_out(out: Path) -> None:
-    from epvs_cohort.data.files import require_folder
+def _check_out(out: Path, models: Path) -> None:
+    """Check that the output is new or a comparison's; what a crash left in it is swept away."""
+    from epvs_cohort.data.files import TEMPORARY_SUFFIX, require_folder, sweep
     from epvs_cohort.data.lock import LOCK_FILE
     from epvs_cohort.report.comparison import WRITTEN
 
     require_folder(out)
-    found = {path.name for path in out.iterdir()} if out.exists() else set()
-    if others := sorted(found - WRITTEN - {MODELS, LOCK_FILE}):
+    require_folder(models)
+    sweep(out)
+    place, within = out.resolve(), models.resolve()
+    if within == place:
+        raise UsageError(f"--models {models}: is --out itself; another folder is legal, it may lie in --out")
+    own = within.relative_to(place).parts[:1] if within.is_relative_to(place) else ()
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    found = {name for name in names if not name.endswith(TEMPORARY_SUFFIX)}
+    if others := sorted(found - WRITTEN - {MODELS, LOCK_FILE, *own}):
         raise UsageError(
             f"{out}: a new or empty folder, or that of a comparison, is needed; found {others[0]}",
             hint="name another --out",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +18,15 @@ from epvs_cohort.protocol import Method, Protocol
 
 # Loaded when the command is called: torch takes seconds, and its help needs none of it.
 if TYPE_CHECKING:
-    from epvs_cohort.cli.train_data import UsableData
-    from epvs_cohort.cohort.comparison import ComparisonOrder, Points
+    from epvs_cohort.cohort.comparison import ComparisonOrder
     from epvs_cohort.cohort.comparison_models import Model
     from epvs_cohort.compare.methods.method import Network
+    from epvs_cohort.model.bundle import Bundle
+    from epvs_cohort.model.network import Architecture
     from epvs_cohort.train.counted import CountedOrder
     from epvs_cohort.train.loop import RunSettings
-    from epvs_cohort.train.samples import Matched, Sample
+    from epvs_cohort.train.points import Points
+    from epvs_cohort.train.samples import Matched
     from epvs_cohort.train.test_split import ThreeParts
 
 
@@ -60,155 +62,103 @@ class Comparing:
 
     def do(self, console: Console) -> int:
         """Do it; how many test scans could not be used."""
-        from epvs_cohort.cohort.comparison import ComparisonOrder, check_weight
-        from epvs_cohort.cohort.comparison_models import networks_of, ready_models, with_history, write_split
+        from epvs_cohort.cohort.comparison import ComparisonOrder
+        from epvs_cohort.cohort.comparison_models import networks_of, ready_models, with_past
+        from epvs_cohort.cohort.comparison_parts import Marks, Splitting, check_marks, notes_of, split_scans
         from epvs_cohort.train.points import read_points
 
-        folder = self.wishes.folder
         needed = networks_of(self.methods)
-        ready = ready_models(folder, self.models, self.protocol)
-        lacking = [network for network in needed if network not in ready]
-        marked = read_points(self.points, self.protocol.count_target)
+        ready = ready_models(self.wishes.folder, self.models, needed, self.protocol)
+        marks = Marks(self.points, read_points(self.points, self.protocol.count_target))
+        how = Splitting(self.split, self.wishes.run.seed)
         # What cannot be trained is said now, not after hours of preparation.
-        trainings = {network: self._training(network) for network in lacking}
-
-        weighted = ready["fcn"].bundle if "fcn" in ready else None
-        if "fcn" in trainings:
-            weighted = trainings["fcn"].init
-
-        def split(samples: Sequence[Sample], matched: Matched) -> ThreeParts:
-            parts = self._parts(samples, matched, marked)
-            _check_parts(parts, training=bool(lacking))
-            check_weight(self.methods, weighted, parts.validation, marked)
-            with_history(folder, ready, parts, training=bool(lacking))
-            return parts
+        trainings = self._trainings([network for network in needed if network not in ready], ready)
+        plan = _Plan(self.methods, ready, trainings)
 
         def possible(matched: Matched) -> None:
-            split(matched.samples, matched)
+            for note in check_marks(marks, matched):
+                console.print(Text(note))
+            whole = split_scans(matched, marks.points, how)
+            plan.check(whole, marks.points)
+            with_past(self.wishes.folder, ready, whole, training=bool(trainings))
+            for training in trainings.values():
+                training.check_people(whole)
 
         usable = usable_data(self.request, self.wishes.run.out, self.protocol, console, possible)
-        parts = split(usable.samples, usable.matched)
-        notes = self._notes(parts, usable)
-        for note in notes:
+        whole = split_scans(usable.matched, marks.points, how)
+        parts = whole.only({sample.key for sample in usable.samples})
+        plan.check(parts, marks.points)
+        notes = notes_of(whole, parts, usable.samples, how)
+        for note in (*notes, *plan.words):
             console.print(Text(note))
-        models = dict(with_history(folder, ready, parts, training=bool(lacking)))
+        models = dict(with_past(self.wishes.folder, ready, whole, training=bool(trainings)))
+        # On a card sentences are joined by semicolons.
+        said = (usable.words, *(note.removesuffix(".") for note in notes))
         for network, training in trainings.items():
-            write_split(folder, network, parts)
-            # On a card sentences are joined by semicolons.
-            said = (usable.words, *(note.removesuffix(".") for note in notes))
-            models[network] = self._train(training, parts, said, console)
-        order = ComparisonOrder(
-            self.methods,
-            {network: models[network] for network in needed},
-            parts,
-            marked,
-            self.protocol,
-            self.request.n_procs or per_process(),
-            self.wishes.run.device,
-        )
-        return self._measure(order, notes, console) + len(usable.unusable)
+            models[network] = training.train(_Scans(whole, parts, marks.points, said), console)
+        chosen = {network: models[network] for network in needed}
+        n_procs, device = self.request.n_procs or per_process(), self.wishes.run.device
+        order = ComparisonOrder(self.methods, chosen, parts, marks.points, self.protocol, n_procs, device)
+        faults = self._measure(order, (*notes, *check_marks(marks, usable.matched)), console)
+        return faults + len(usable.unusable)
 
-    def _training(self, network: Network) -> CountedOrder:
-        from epvs_cohort.cohort.comparison_models import recipe_for, run_in
-        from epvs_cohort.compare.methods.method import network_of
+    def _trainings(
+        self, lacking: Sequence[Network], ready: Mapping[Network, Model]
+    ) -> dict[Network, _Training]:
+        from epvs_cohort.compare.methods.method import NETWORK_WORDS, network_of
         from epvs_cohort.model.bundle import load_bundle
+
+        starts: dict[Network, tuple[str, Bundle]] = {}
+        for name in self.wishes.init:
+            bundle = load_bundle(name)
+            network = network_of(bundle.card)
+            if network in starts:
+                raise UsageError(
+                    f"--init: {starts[network][0]} and {name}: each is {NETWORK_WORDS[network]}; one of each is legal"
+                )
+            starts[network] = (name, bundle)
+        bundles = [model.bundle for model in ready.values()] + [bundle for _, bundle in starts.values()]
+        other = bundles[0].card.architecture if bundles else None
+        return {network: self._training(network, starts.get(network), other) for network in lacking}
+
+    def _training(
+        self, network: Network, start: tuple[str, Bundle] | None, other: Architecture | None
+    ) -> _Training:
+        from epvs_cohort.cohort.comparison_models import recipe_for, run_in
         from epvs_cohort.train.counted import CountedOrder, check_order
         from epvs_cohort.train.recipe import ScanRecipe, load_recipe
         from epvs_cohort.train.samples import Split
 
-        starts = [
-            bundle for bundle in map(load_bundle, self.wishes.init) if network_of(bundle.card) == network
-        ]
-        if len(starts) > 1:
-            raise UsageError("--init: two bundles of the same network; one of each is legal")
-        init = starts[0] if starts else None
-        name = self.wishes.recipe or (SCAN_RECIPE if init is None else TUNE_RECIPE)
-        recipe = load_recipe(name)
+        name, init = start or (None, None)
+        chosen = self.wishes.recipe or (SCAN_RECIPE if init is None else TUNE_RECIPE)
+        recipe = load_recipe(chosen)
         if not isinstance(recipe, ScanRecipe):
             raise UsageError(
-                f"--recipe {name}: does not train on counted scans",
+                f"--recipe {chosen}: does not train on counted scans",
                 hint="train by it with epvs-cohort train, and name the bundle by --model",
             )
+        like = other if init is None else init.card.architecture
+        if self.wishes.recipe is not None and recipe.architecture is not None:
+            # A recipe that was named rules, and a bundle to start from must be of its architecture.
+            like = None
         run = run_in(self.wishes.folder, network, self.wishes.run)
         points = self.points if network == "fcn" else None
-        order = CountedOrder(
-            Split((), ()), recipe_for(network, recipe, init), self.protocol, run, init, points
-        )
+        recipe = recipe_for(network, recipe, like)
+        order = CountedOrder(Split((), ()), recipe, self.protocol, run, init, points)
         check_order(order)
-        return order
-
-    def _parts(self, samples: Sequence[Sample], matched: Matched, marked: Points) -> ThreeParts:
-        """Split, without the test scans whose lesions are not marked."""
-        from epvs_cohort.cohort.comparison import lesions_of
-        from epvs_cohort.train.test_split import three_by_subject, three_from_file
-
-        known = {each.key for each in samples if lesions_of(each, marked) is not None}
-        if self.split is None:
-            parts = three_by_subject(samples, known, self.wishes.run.seed)
-        else:
-            parts = three_from_file(samples, self.split, matched.known)
-        return replace(parts, test=tuple(sample for sample in parts.test if sample.key in known))
-
-    def _notes(self, parts: ThreeParts, usable: UsableData) -> tuple[str, ...]:
-        """How the scans are split and what is left out, in sentences."""
-        from epvs_cohort.train.samples import named
-
-        how = (
-            f"by subject (seed {self.wishes.run.seed})"
-            if self.split is None
-            else f"as {self.split.name} says"
-        )
-        sides = ", ".join(
-            f"{len(samples)} scans of {len({each.subject for each in samples})} subjects {what}"
-            for what, samples in (
-                ("to train", parts.training), ("to tune", parts.validation), ("to test", parts.test),
-            )
-        )  # fmt: skip
-        notes = [f"Split {how}: {sides}."]
-        unmarked = [each.key for each in usable.samples if each.key not in parts.by_key]
-        if unmarked:
-            notes.append(
-                f"{len(unmarked)} test scans have a count and no marked lesion, and are left out: {named(unmarked)}."
-            )
-        unknown = sum(not sample.known for sample in usable.samples)
-        if unknown:
-            notes.append(
-                f"The person of {unknown} scans is not known, and each is taken for a person of its own: where one "
-                "person has several, the parts may share people."
-            )
-        return tuple(notes)
-
-    def _train(self, order: CountedOrder, parts: ThreeParts, notes: Sequence[str], console: Console) -> Model:
-        from epvs_cohort.cohort.comparison_models import Model
-        from epvs_cohort.report.training import training_page
-        from epvs_cohort.train.counted import train_counted
-        from epvs_cohort.train.points import read_points
-        from epvs_cohort.train.samples import Split
-
-        out, points = order.run.out, order.points
-        if points is not None:
-            marked = read_points(points, self.protocol.count_target)
-            points = points if any(each.key in marked for each in parts.validation) else None
-        goes_on = ", going on from its checkpoint" if order.run.resume else ""
-        console.print(Text(f"training {out} by recipe {order.recipe.name}{goes_on}"))
-        split = Split(parts.training, parts.validation)
-        with LiveLine(console) as line:
-            bundle = train_counted(replace(order, split=split, points=points, notes=tuple(notes)), line.show)
-        console.print(Text(f"page of the training: {training_page(out)}"))
-        return Model(str(out), bundle, own=True)
+        return _Training(order, name)
 
     def _measure(self, order: ComparisonOrder, notes: tuple[str, ...], console: Console) -> int:
-        from epvs_cohort.cohort.comparison import settle_weight, try_methods
+        from epvs_cohort.cohort.comparison import try_methods
+        from epvs_cohort.cohort.comparison_weight import settle_weight
         from epvs_cohort.compare.method_table import method_table
         from epvs_cohort.report.comparison import write_comparison
         from epvs_cohort.report.comparison_tables import Comparison, markdown
         from epvs_cohort.train.material import are_simulated
 
-        if "f" in order.methods and not order.models["fcn"].own and order.parts.validation:
-            console.print(Text("tuning the weight of method f on the validation scans"))
-        weight = settle_weight(order)
-        with ScanLine(console, "tried by every method") as line:
-            scans, trial = try_methods(order, weight, line.show)
+        with ScanLine(console) as line:
+            weight = settle_weight(order, line.show)
+            scans, trial = try_methods(order, weight.score, line.show)
         table = method_table(scans, trial, seed=self.wishes.run.seed)
         done = Comparison(order, weight, trial, scans, table, are_simulated(order.parts.test), notes)
         page = write_comparison(self.wishes.run.out, done)
@@ -218,14 +168,86 @@ class Comparing:
         return sum(bool(scan.fault) for scan in scans)
 
 
-def _check_parts(parts: ThreeParts, *, training: bool) -> None:
-    from epvs_cohort.errors import CountsError
-    from epvs_cohort.train.samples import Split, check_sides
+@dataclass(frozen=True)
+class _Plan:
+    """What is compared by which networks."""
 
-    if not parts.test:
-        raise CountsError(
-            "no test scan with marked lesions is left; at least one is needed",
-            hint="the column scan of the points holds the key, as in the table of counts",
+    methods: tuple[Method, ...]
+    ready: Mapping[Network, Model]
+    trainings: Mapping[Network, _Training]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is to be known before hours of training, in sentences."""
+        if len({training.start is None for training in self.trainings.values()}) < 2:
+            return ()
+        return (
+            "One network starts from a bundle (--init), the other from random weights: differences between their "
+            "methods will be those of the start too.",
         )
-    if training:
-        check_sides(Split(parts.training, parts.validation))
+
+    def check(self, parts: ThreeParts, points: Points) -> None:
+        """Check that the parts are enough for it."""
+        from epvs_cohort.cohort.comparison_parts import check_parts
+        from epvs_cohort.cohort.comparison_weight import check_weight
+
+        check_parts(parts, points, training=bool(self.trainings))
+        weighted = self.ready["fcn"].bundle if "fcn" in self.ready else None
+        if "fcn" in self.trainings:
+            weighted = self.trainings["fcn"].order.init
+        check_weight(self.methods, weighted, parts.validation, points)
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """Scans of a comparison, all that were counted and those that can be used, their marks, and words for the card."""
+
+    whole: ThreeParts
+    usable: ThreeParts
+    points: Points
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A network that is to be trained: the order without its scans, and the name of the bundle that it starts from."""
+
+    order: CountedOrder
+    start: str | None
+
+    def check_people(self, parts: ThreeParts) -> None:
+        """Check that the bundle to start from learned from nobody who is tested on."""
+        from epvs_cohort.cohort.model_past import check_people, past_of
+
+        past = None if self.start is None else past_of(self.start)
+        if self.start is not None and past is not None:
+            check_people(self.start, past, parts.test)
+
+    def train(self, scans: _Scans, console: Console) -> Model:
+        """Train it."""
+        from epvs_cohort.cohort.comparison_models import Model
+        from epvs_cohort.cohort.model_past import Start, past_of, write_past
+        from epvs_cohort.report.training import training_page
+        from epvs_cohort.train.counted import train_counted
+        from epvs_cohort.train.samples import Split
+
+        out, parts, points = self.order.run.out, scans.usable, self.order.points
+        init, start = self.order.init, None
+        if self.start is not None and init is not None:
+            said = f"model {init.card.name} ({init.model_id}), trained on {init.card.trained_on}"
+            start = Start(self.start, said)
+        write_past(out, scans.whole, start)
+        if points is not None and not any(each.key in scans.points for each in parts.validation):
+            points = None
+        goes_on = ", going on from its checkpoint" if self.order.run.resume else ""
+        begins = "" if self.start is None else f" from {self.start}"
+        console.print(Text(f"training {out} by recipe {self.order.recipe.name}{begins}{goes_on}"))
+        split = Split(parts.training, parts.validation)
+        with LiveLine(console) as line:
+            bundle = train_counted(
+                replace(self.order, split=split, points=points, notes=scans.said), line.show
+            )
+        console.print(Text(f"page of the training: {training_page(out)}"))
+        past = past_of(str(out))
+        checked, before = (False, "") if past is None else (past.complete, past.start)
+        return Model(str(out), bundle, own=True, checked=checked, start=before)

@@ -92,12 +92,10 @@ class ScanLine:
     ----------
     console : Console
         Where to show it.
-    what : str
-        What is done with them, for example ``tried``.
     """
 
-    def __init__(self, console: Console, what: str) -> None:
-        self._console, self._what = console, what
+    def __init__(self, console: Console) -> None:
+        self._console, self._what = console, ""
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._began = self._told = time.monotonic()
 
@@ -112,11 +110,13 @@ class ScanLine:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, done: int, total: int) -> None:
-        """Show that so many scans of so many are done."""
+    def show(self, what: str, done: int, total: int) -> None:
+        """Show that so many scans of so many are done; the time left is that of ``what``, such as ``tried``."""
         now = time.monotonic()
+        if what != self._what:
+            self._what, self._began, self._told = what, now, now
         left = (now - self._began) / done * (total - done) if done else None
-        line = Text(f"{done}/{total} scans {self._what}, {clock(left)} left", no_wrap=True)
+        line = Text(f"{done}/{total} scans {what}, {clock(left)} left", no_wrap=True)
         if self._live is not None:
             self._live.update(line)
         elif done == total or now - self._told >= LINE_SECONDS:

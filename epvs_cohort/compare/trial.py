@@ -133,7 +133,8 @@ class Scored:
 
 
 @functools.lru_cache(maxsize=4)
-def _predictor(model: str, device: Device) -> Predictor:
+def ready_predictor(model: str, device: Device) -> Predictor:
+    """Predictor of a bundle by name or folder; loaded once a process."""
     # Every scan has a process of its own, so one thread each.
     return Predictor(load_bundle(model), device, threads=1 if device == "cpu" else None)
 
@@ -163,7 +164,7 @@ def score_volume(volume: PreparedVolume, trial: Trial) -> Mapping[Method, Scored
     found: dict[Method, Scored] = {}
     for letter in trial.methods:
         method = METHODS[letter]
-        get = functools.partial(_predictor, trial.models[method.network], trial.device)
+        get = functools.partial(ready_predictor, trial.models[method.network], trial.device)
         if method.network not in counted:
             counted[method.network] = _counted(volume, get)
         prediction, seconds = counted[method.network]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import epvs_cohort
-from epvs_cohort.cohort.comparison import ComparisonOrder, Weight
+from epvs_cohort.cohort.comparison import ComparisonOrder
+from epvs_cohort.cohort.comparison_models import Model, unlike
+from epvs_cohort.cohort.comparison_weight import Weight
+from epvs_cohort.cohort.model_past import training_of
 from epvs_cohort.compare.bootstrap import Estimate
 from epvs_cohort.compare.matching import MATCH_VOXELS
 from epvs_cohort.compare.method_table import MEASURES, PAPER, PAPER_WORDS, Measure, MethodTable
@@ -32,6 +36,9 @@ SIMULATED_WORDS: Final = (
     "The scans are simulated. No figure here is an accuracy on scans of people; what can be compared is the methods "
     "with one another."
 )
+
+#: Before the reasons why networks do not compare by their upsampling path alone.
+UNLIKE_WORDS: Final = "The two networks differ in more than the upsampling path"
 
 #: Measures that are parts of a whole and told in per cent.
 _PERCENT: Final[frozenset[Measure]] = frozenset({"tpr", "tpr_mean", "fdr", "fdr_mean"})
@@ -118,8 +125,7 @@ def _method_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for row in table.rows:
         method = METHODS[row.method]
         bundle = comparison.order.models[method.network].bundle
-        paper = dict(zip(("paper_tpr", "paper_fpav", "paper_fdr"), PAPER[row.method], strict=True))
-        paper = {name: value if name == "paper_fpav" else value / 100.0 for name, value in paper.items()}
+        tpr, fpav, fdr = PAPER.get(row.method, (math.nan,) * 3)
         rates: dict[str, Any] = {}
         for measure in MEASURES:
             rates |= _columns(measure, row.estimates[measure])
@@ -127,7 +133,8 @@ def _method_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
             "method": row.method, "name": method.name, "scans": table.scans, "subjects": table.subjects,
             "lesions": table.lesions, "found": row.found, "matched": row.matched, **rates,
             "scans_without_lesions": table.without_lesions, "scans_without_marks": row.without_marks,
-            "seconds": row.seconds, "model": bundle.card.name, "model_id": bundle.model_id, **paper,
+            "seconds": row.seconds, "model": bundle.card.name, "model_id": bundle.model_id,
+            "paper_tpr": tpr / 100.0, "paper_fpav": fpav, "paper_fdr": fdr / 100.0,
         }  # fmt: skip
 
 
@@ -157,6 +164,7 @@ def _about(comparison: Comparison) -> dict[str, Any]:
         "table": "comparison",
         "protocol": order.protocol.model_dump(mode="json"),
         "count_target": order.protocol.count_target,
+        "device": order.device,
         "models": {
             network: {"model_id": model.bundle.model_id, "card": model.bundle.card.model_dump(mode="json")}
             for network, model in order.models.items()
@@ -184,7 +192,8 @@ def statements(comparison: Comparison) -> list[str]:
         f"{table.scans} test scans of {table.subjects} subjects with {table.lesions} lesions in {place}; found is one "
         f"to one within {MATCH_VOXELS:g} voxels of the prepared grid. Brackets: 95 % bootstrap intervals over "
         "subjects. "
-        f"Means over scans leave out those without lesions (TPR: {table.without_lesions}) or without marks (FDR).",
+        f"Means over scans leave out those without lesions (TPR: {table.without_lesions}) or without marks (FDR). "
+        f"Seconds are the median over scans, on {_device_words(order)}.",
     ]
     if comparison.simulated:
         said.append(SIMULATED_WORDS)
@@ -203,15 +212,48 @@ def statements(comparison: Comparison) -> list[str]:
 
 
 def _model_words(comparison: Comparison) -> Iterator[str]:
-    for model in comparison.order.models.values():
+    models = comparison.order.models
+    for model in models.values():
         card = model.bundle.card
         letters = [name for name in comparison.trial.methods if METHODS[name].network == network_of(card)]
-        history = (
-            "trained on the training scans of this comparison"
-            if model.own
-            else f"trained elsewhere, on {card.trained_on}; whether it knows people of the test scans is not checked"
+        words = (
+            f"Methods {', '.join(letters)}: model {card.name} ({model.bundle.model_id}), {_history(model)}"
         )
-        yield f"Methods {', '.join(letters)}: model {card.name} ({model.bundle.model_id}), {history}."
+        training = training_of(model.where)
+        yield f"{words}{'' if training is None else f' Trained by {training.words}.'}"
+    if reasons := unlike(models):
+        yield (
+            f"{UNLIKE_WORDS}: {'; '.join(reasons)}. A difference between methods of the one and of the other may come "
+            "of that."
+        )
+
+
+def _device_words(order: ComparisonOrder) -> str:
+    return "one GPU" if order.device == "cuda" else "one thread of a CPU"
+
+
+def paper_words(method: Method) -> list[str]:
+    """The paper's TPR, FPav and FDR of a method, a dash each where it has none."""
+    return [f"{value:.1f}" for value in PAPER[method]] if method in PAPER else ["–"] * 3
+
+
+def _history(model: Model) -> str:
+    card = model.bundle.card
+    if not model.own:
+        known = (
+            "nobody whom it learned from is tested on"
+            if model.checked
+            else "whether it knows people of the test scans is not checked"
+        )
+        return f"trained elsewhere, on {card.trained_on}; {known}."
+    if not model.start:
+        return "trained on the training scans of this comparison."
+    known = (
+        "nobody whom that one learned from is tested on"
+        if model.checked
+        else "whether that one knows people of the test scans is not checked"
+    )
+    return f"trained on the training scans of this comparison, starting from {model.start}; {known}."
 
 
 def _head(comparison: Comparison) -> Iterator[str]:
@@ -226,9 +268,8 @@ def _table(comparison: Comparison) -> Iterator[str]:
     yield "|---" * (len(heads) + 4) + "|"
     for row in comparison.table.rows:
         cells = [estimate_words(measure, row.estimates[measure]) for measure in MEASURES]
-        paper = [f"{value:.1f}" for value in PAPER[row.method]]
         name = f"({row.method}) {METHODS[row.method].name}"
-        yield "| " + " | ".join((name, *cells, f"{row.seconds:.1f}", *paper)) + " |"
+        yield "| " + " | ".join((name, *cells, f"{row.seconds:.1f}", *paper_words(row.method))) + " |"
 
 
 def _differences(comparison: Comparison) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ _SPELT: Final[Mapping[str, Part]] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 
+_Kind = Literal["marked", "empty", "unmarked"]
+_KINDS: Final[tuple[_Kind, ...]] = ("marked", "empty", "unmarked")
+
+#: Scans that agreement is defined for.
+LEAST_VALIDATION: Final = 2
+
 #: Share of the persons that is tested on, and that is tuned on, where no file says.
 SHARE: Final = 0.2
 
@@ -40,42 +47,69 @@ class ThreeParts:
         """Part of each scan."""
         return {sample.key: part for part in PARTS for sample in getattr(self, part)}
 
+    def only(self, keys: AbstractSet[str]) -> ThreeParts:
+        """The same parts of some of the scans."""
+        chosen = (tuple(each for each in getattr(self, part) if each.key in keys) for part in PARTS)
+        return ThreeParts(*chosen)
 
-def three_by_subject(samples: Sequence[Sample], marked: AbstractSet[str], seed: int) -> ThreeParts:
+
+def three_by_subject(samples: Sequence[Sample], lesions: Mapping[str, int], seed: int) -> ThreeParts:
     """Split by person, a fifth to test on and a fifth to tune on.
 
     Tests need marked lesions, so the persons to test on are taken from those with a marked scan; where such are few, a
-    third of them is kept for tuning. The order of the persons is a hash of seed and name.
+    third of them is kept for tuning, and fewer than a fifth test. Persons without any lesion need no mark. They
+    come into each part by their share of all persons, so that neither tests nor training lack them or hold little
+    else. The order of the persons is a hash of seed and name.
 
     Parameters
     ----------
     samples : sequence of Sample
-    marked : set of str
-        Keys of the scans whose lesions are marked.
+    lesions : mapping of str to int
+        Lesions of each scan where they are known; 0 is known to have none.
     seed : int
         One seed, one split.
 
     Raises
     ------
     CountsError
-        Fewer than three persons, or fewer than two with a marked scan.
+        Fewer than three persons, or fewer than two with marked lesions.
     """
     subjects = subject_order(samples, seed)
-    with_marks = {sample.subject for sample in samples if sample.key in marked}
-    first = [subject for subject in subjects if subject in with_marks]
-    if len(subjects) < 3 or len(first) < 2:
+    kinds = _kinds(samples, lesions)
+    marked, empty, unmarked = ([each for each in subjects if kinds[each] == kind] for kind in _KINDS)
+    if len(subjects) < 3 or len(marked) < 2:
         raise CountsError(
-            f"{len(subjects)} subjects found, {len(first)} of them with marked lesions; at least 3 and 2 are needed to "
-            "train, tune and test on different people",
+            f"{len(subjects)} subjects found, {len(marked)} of them with marked lesions; at least 3 and 2 are needed "
+            "to train, tune and test on different people",
             hint="count and mark more scans, or name the parts by --split",
         )
     aside = max(1, round(SHARE * len(subjects)))
-    n_test = min(aside, max(1, 2 * len(first) // 3))
-    rest = [*first[n_test:], *(subject for subject in subjects if subject not in with_marks)]
+    with_none = round(aside * len(empty) / len(subjects))
+    n_test = max(1, min(aside - with_none, 2 * len(marked) // 3))
+    n_empty = min(round(n_test * len(empty) / (len(subjects) - len(empty))), aside - n_test)
+    test = {*marked[:n_test], *empty[:n_empty]}
+    first, last = [*marked[n_test:], *unmarked], empty[n_empty:]
+    tuning = [*first[: aside - with_none], *last[:with_none]]
+    left = [*first[aside - with_none :], *last[with_none:]]
+    scans = Counter(sample.subject for sample in samples)
+    while len(left) > 1 and (len(tuning) < aside or sum(scans[each] for each in tuning) < LEAST_VALIDATION):
+        tuning.append(left.pop(0))
     part_of: dict[str, Part] = dict.fromkeys(subjects, "training")
-    part_of.update(dict.fromkeys(rest[:aside], "validation"))
-    part_of.update(dict.fromkeys(first[:n_test], "test"))
+    part_of.update(dict.fromkeys(tuning, "validation"))
+    part_of.update(dict.fromkeys(test, "test"))
     return _parts(samples, {sample.key: part_of[sample.subject] for sample in samples})
+
+
+def _kinds(samples: Sequence[Sample], lesions: Mapping[str, int]) -> Mapping[str, _Kind]:
+    """Whether lesions of a person are marked on some scan, all scans are known to have none, or neither."""
+    found: dict[str, _Kind] = {}
+    for sample in samples:
+        known, before = lesions.get(sample.key), found.get(sample.subject)
+        if known or before == "marked":
+            found[sample.subject] = "marked"
+        else:
+            found[sample.subject] = "empty" if known == 0 and before in (None, "empty") else "unmarked"
+    return found
 
 
 def three_from_file(
