@@ -27,7 +27,7 @@ MEASURES: Final[Mapping[Measure, str]] = {
     "fdr_mean": "FDR, mean over scans",
 }
 
-#: Table 1 of the paper: TPR in %, FPav, FDR in %. On 30 scans of the Rotterdam Study.
+#: Table 1 of the paper: TPR in %, FPav, FDR in %. On 30 scans of the Rotterdam Study. Other methods are lacking.
 PAPER: Final[Mapping[Method, tuple[float, float, float]]] = {
     "a": (40.6, 2.3, 59.8),
     "b": (39.8, 2.7, 54.2),
@@ -44,7 +44,7 @@ PAPER_WORDS: Final = (
 )
 
 #: Thresholds of a curve.
-CURVE_POINTS: Final = 32
+CURVE_POINTS: Final = 48
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MethodRow:
     without_marks : int
         Scans that the mean FDR leaves out, for nothing is marked there.
     seconds : float
-        Median over scans of the time that the method alone would take, on one thread of a CPU.
+        Median over scans of the time that the method alone would take, on one thread of a CPU, or on the GPU.
     """
 
     method: Method
@@ -83,10 +83,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What a method finds where one threshold holds for all scans."""
+    """What a method finds where one threshold holds for all scans; ``tpr`` is None where there is no lesion."""
 
     threshold: float
-    tpr: float
+    tpr: float | None
     fpav: float
     found: int
     matched: int
@@ -228,6 +228,6 @@ def _curve(scans: Sequence[TriedScan], trial: Trial, method: Method) -> tuple[Cu
     for number, threshold in enumerate(trial.thresholds.get(method, ())):
         figures = [scan.tried[method].curve[number] for scan in scans]
         found, matched = sum(each.found for each in figures), sum(each.matched for each in figures)
-        tpr = matched / n_true if n_true else 0.0
+        tpr = matched / n_true if n_true else None
         points.append(CurvePoint(threshold, tpr, (found - matched) / len(scans), found, matched))
     return tuple(points)

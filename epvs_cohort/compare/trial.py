@@ -27,8 +27,9 @@ from epvs_cohort.model.predict import Device, Predictor
 from epvs_cohort.protocol import Method, Protocol
 from epvs_cohort.records import Float32Array, Prediction, PreparedVolume
 
-#: Multiples of the count at which a scan proposes thresholds of the curves.
-PROPOSED = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+#: A scan proposes thresholds of the curves for up to this many times the highest count of any method's network, and for
+#: up to so many marks in any case: a network that counts low must not cut its own curve short.
+_BEYOND, _LEAST = 4.0, 24
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Tried:
     seconds : float
         Counting, scoring and settling the threshold, as if the method stood alone.
     proposed : tuple of float
-        Thresholds at multiples of the count, where the trial has none.
+        Thresholds for other numbers of marks, the same for all methods, where the trial has none.
     """
 
     count: float
@@ -145,7 +146,11 @@ def try_scan(scan: MarkedScan, trial: Trial) -> TriedScan:
         volume = PreparedStore(scan.store).load(scan.key).volume
         truth = apply_affine(volume.grid_from_native, scan.points_mm)
         scored = score_volume(volume, trial)
-        tried = {letter: _tried(volume, truth, trial, (letter, each)) for letter, each in scored.items()}
+        highest = max(each.prediction.count for each in scored.values())
+        numbers = () if trial.thresholds else marks_proposed(highest)
+        tried = {
+            letter: _tried(volume, truth, (trial, numbers), (letter, each)) for letter, each in scored.items()
+        }
     except EpvsError as error:
         return TriedScan(scan.key, scan.subject, len(scan.points_mm), {}, error.message)
     return TriedScan(scan.key, scan.subject, len(truth), tried)
@@ -202,8 +207,25 @@ def _counted(volume: PreparedVolume, get: Callable[[], Predictor]) -> tuple[Pred
     return result, time.perf_counter() - began
 
 
-def _tried(volume: PreparedVolume, truth: FloatArray, trial: Trial, scored: tuple[Method, Scored]) -> Tried:
-    letter, each = scored
+def marks_proposed(count: float) -> tuple[int, ...]:
+    """Numbers of marks for which thresholds of a curve are proposed: by steps of a quarter, at least of one.
+
+    >>> marks_proposed(7.0)
+    (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 28)
+    """
+    most, found = max(_LEAST, round(_BEYOND * count)), [1]
+    while found[-1] < most:
+        found.append(min(most, max(found[-1] + 1, round(1.25 * found[-1]))))
+    return tuple(found)
+
+
+def _tried(
+    volume: PreparedVolume,
+    truth: FloatArray,
+    how: tuple[Trial, tuple[int, ...]],
+    scored: tuple[Method, Scored],
+) -> Tried:
+    (trial, numbers), (letter, each) = how, scored
     slab, connectivity = slab_of(volume, trial.protocol), trial.protocol.detection.connectivity
 
     def matched(threshold: float | None) -> MatchFigures:
@@ -213,10 +235,9 @@ def _tried(volume: PreparedVolume, truth: FloatArray, trial: Trial, scored: tupl
         return MatchFigures(len(truth), len(found), match_points(truth, found, MATCH_VOXELS))
 
     proposed: tuple[float, ...] = ()
-    if not trial.thresholds:
+    if numbers:
         counts = component_counts(each.scores, volume.mask, connectivity, touching=slab)
-        numbers = {max(1, rounded_count(times * each.prediction.count)) for times in PROPOSED}
-        settled = (choose_threshold(counts, n).threshold for n in sorted(numbers))
+        settled = (choose_threshold(counts, n).threshold for n in numbers)
         proposed = tuple(threshold for threshold in settled if threshold is not None)
     return Tried(
         count=each.prediction.count,

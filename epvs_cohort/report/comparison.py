@@ -12,17 +12,20 @@ from typing import Any, Final
 from PIL import Image as Pillow
 
 from epvs_cohort.cohort.comparison import marked_scans
-from epvs_cohort.compare.method_table import MEASURES, PAPER, CurvePoint
+from epvs_cohort.compare.method_table import MEASURES, CurvePoint
 from epvs_cohort.compare.methods.registry import METHODS
 from epvs_cohort.data.files import write_whole
 from epvs_cohort.data.names import shown
 from epvs_cohort.data.store import folder_name
+from epvs_cohort.protocol import Method
 from epvs_cohort.report.charts import Axis, Series, Words, chart, linear_axis
 from epvs_cohort.report.comparison_tables import (
     TABLES,
+    UNLIKE_WORDS,
     Comparison,
     difference_rows,
     estimate_words,
+    paper_words,
     statements,
     write_tables,
 )
@@ -41,6 +44,9 @@ WRITTEN: Final = frozenset(
         *(f"{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")),
     }
 )
+
+#: Colours of methods in the style sheet; with more methods they come round again.
+STYLES: Final = 10
 
 #: The curves are shown up to this many times the false positives of the worst operating point.
 _BEYOND: Final = 1.5
@@ -96,28 +102,30 @@ def _panels(folder: Path, comparison: Comparison) -> list[dict[str, Any]]:
 def _content(comparison: Comparison, panels: Sequence[dict[str, Any]]) -> dict[str, Any]:
     table = comparison.table
     return {
+        "styles": STYLES,
         "statements": statements(comparison),
         "simulated": comparison.simulated,
         "heads": list(MEASURES.values()),
         "rows": [
             {
                 "name": f"({row.method}) {METHODS[row.method].name}",
-                "style": f"m-{row.method}",
+                "style": _style(row.method),
                 "cells": [
                     _two_lines(estimate_words(measure, row.estimates[measure])) for measure in MEASURES
                 ],
                 "seconds": f"{row.seconds:.1f}",
-                "paper": [f"{value:.1f}" for value in PAPER[row.method]],
+                "paper": paper_words(row.method),
             }
             for row in table.rows
         ],
+        "unlike": next((said for said in statements(comparison) if said.startswith(UNLIKE_WORDS)), ""),
         "reference": comparison.reference,
         "differences": [
             (row[0], [_two_lines(cell) for cell in row[1:]]) for row in difference_rows(comparison)
         ],
         "curves": _curves(comparison),
         "keys": [
-            (f"m-{method}", f"({method}) {METHODS[method].name}") for method in comparison.trial.methods
+            (_style(method), f"({method}) {METHODS[method].name}") for method in comparison.trial.methods
         ],
         "panels": panels,
         "near": f"{NEAR_SLICES:g}",
@@ -135,21 +143,30 @@ def _two_lines(words: str) -> tuple[str, str]:
     return value, interval.removesuffix(")")
 
 
+def _style(method: Method) -> str:
+    """Class of a method in the style sheet, by its place among all methods: the sheet need not know their letters."""
+    return f"m-{list(METHODS).index(method) % STYLES}"
+
+
 def _curves(comparison: Comparison) -> str:
     """Sensitivity over false positives a scan: a line a method, a ring where the count sets each scan's threshold."""
     table = comparison.table
-    points = {row.method: (_value(row.estimates["fpav"]), _value(row.estimates["tpr"])) for row in table.rows}
+    points = {
+        row.method: (fpav.value, tpr.value)
+        for row in table.rows
+        if (fpav := row.estimates["fpav"]) is not None and (tpr := row.estimates["tpr"]) is not None
+    }
     most = max(max((x for x, _ in points.values()), default=0.0) * _BEYOND, 1.0)
     x = linear_axis("false positives a scan (FPav)", [0.0, most], from_zero=True)
     y = Axis("sensitivity (TPR)", 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
     series: list[Series] = []
     for method, curve in table.curves.items():
-        series.append(Series(_within(curve, x.high), f"m-{method}", "line"))
+        series.append(Series(_within(curve, x.high), _style(method), "line"))
     for method, point in points.items():
         label = (
             f"({method}) {METHODS[method].name}: TPR {point[1]:.1%} at {point[0]:.2f} false positives a scan"
         )
-        series.append(Series([point], f"ring m-{method}", "dots", [label]))
+        series.append(Series([point], f"ring {_style(method)}", "dots", [label]))
     said = "; ".join(
         f"({method}) {point[1]:.0%} at {point[0]:.1f} false positives a scan"
         for method, point in points.items()
@@ -157,28 +174,26 @@ def _curves(comparison: Comparison) -> str:
     words = Words(
         "froc",
         "Free-response curves",
-        f"At the thresholds that the counts set: {said}. The tables hold the values.",
+        f"At the thresholds that the counts set: {said}. The tables hold the values."
+        if points
+        else "No test scan that could be used has a lesion, so that there is no sensitivity to show.",
     )
     return chart(words, x, y, series, (820, 480))
 
 
-def _value(estimate: Any) -> float:
-    return 0.0 if estimate is None else float(estimate.value)
-
-
 def _within(curve: Sequence[CurvePoint], most: float) -> list[tuple[float, float]]:
-    """The highest sensitivity at up to so many false positives, by rising false positives, up to the axis's end.
+    """The highest sensitivity at up to so many false positives, by rising false positives.
 
     As a threshold falls components run together, so that false positives may become fewer again and lesions be lost.
+    The line ends at the axis's end, or before it where no threshold was looked at that gives more false positives.
     """
+    reached = sorted((point.fpav, point.tpr) for point in curve if point.tpr is not None)
     found: list[tuple[float, float]] = []
-    for x, y in sorted((point.fpav, point.tpr) for point in curve):
-        if x > most:
-            break
-        if not found or y > found[-1][1]:
+    for x, y in reached:
+        if x <= most and (not found or y > found[-1][1]):
             found.append((x, y))
     if found:
-        found.append((most, found[-1][1]))
+        found.append((min(most, reached[-1][0]), found[-1][1]))
     return [
         corner
         for (x0, y0), (x1, y1) in itertools.pairwise(found)

@@ -128,5 +128,10 @@ def test_thresholds_of_a_curve_span_what_is_proposed() -> None:
     assert (np.diff(thresholds["a"]) < 0).all()
 
 
-def test_the_paper_has_a_row_for_every_method() -> None:
-    assert set(PAPER) == set(get_args(Method))
+def test_a_curve_without_any_lesion_has_no_sensitivity() -> None:
+    curve = method_table([scan("x", 0, {"a": (2, 0), "e": (0, 0)})], TRIAL, seed=1).curves["a"]
+    assert [(point.tpr, point.fpav) for point in curve] == [(None, 2.0), (None, 4.0)]
+
+
+def test_the_paper_names_its_own_methods_alone() -> None:
+    assert set(PAPER) <= set(get_args(Method))

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from epvs_cohort.compare.matching import MatchFigures
-from epvs_cohort.compare.trial import MarkedScan, Trial, centers_at, components_at, score_volume, try_scan
+from epvs_cohort.compare.trial import (
+    MarkedScan,
+    Trial,
+    Tried,
+    centers_at,
+    components_at,
+    score_volume,
+    try_scan,
+)
 from epvs_cohort.data.store import VOLUME, PreparedStore
 from epvs_cohort.detect.lesions import detect_scores
 from epvs_cohort.detect.score import ScoreSettings
@@ -71,6 +79,17 @@ def test_each_method_is_matched_at_the_count_of_its_own_network(marked: MarkedSc
         assert each.figures.found == each.settled.n_components
         assert each.seconds > 0
         assert each.proposed == tuple(sorted(each.proposed, reverse=True))
+    # A network that counts low proposes as far down as one that counts high.
+    assert len({len(each.proposed) for each in found.tried.values()}) == 1
+    most = {letter: components_above(each, marked, trial, letter) for letter, each in found.tried.items()}
+    assert min(most.values()) > max(counts.values()), most
+
+
+def components_above(tried: Tried, scan: MarkedScan, trial: Trial, letter: Method) -> int:
+    """How many components stand at the lowest threshold that a method proposes."""
+    volume = PreparedStore(scan.store).load(scan.key).volume
+    scores = score_volume(volume, trial)[letter].scores
+    return max(len(centers_at(volume.mask, scores, threshold)) for threshold in tried.proposed)
 
 
 def test_bright_blobs_are_found_by_intensities(drawn: Blobs, marked: MarkedScan, trial: Trial) -> None:

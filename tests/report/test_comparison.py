@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from epvs_cohort.cohort.comparison import ComparisonOrder, Weight
+from epvs_cohort.cohort.comparison import ComparisonOrder
 from epvs_cohort.cohort.comparison_models import Model
+from epvs_cohort.cohort.comparison_weight import Weight
 from epvs_cohort.compare.matching import MatchFigures
-from epvs_cohort.compare.method_table import CurvePoint, method_table
+from epvs_cohort.compare.method_table import PAPER, CurvePoint, method_table
+from epvs_cohort.compare.methods.registry import METHODS
 from epvs_cohort.compare.trial import Trial, Tried, TriedScan
 from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.detect.threshold import Settled
 from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.protocol import Method, Protocol
-from epvs_cohort.report.comparison import _within
+from epvs_cohort.report.comparison import _within, write_comparison
 from epvs_cohort.report.comparison_tables import Comparison, frames, markdown, statements
 from epvs_cohort.report.panels import examples
 from epvs_cohort.train.test_split import ThreeParts
@@ -96,6 +100,58 @@ def test_a_curve_is_the_best_at_up_to_so_many_false_positives() -> None:
     assert (1.0, 0.5) not in corners
     assert corners[-1] == (2.0, 0.6)
     assert _within(curve[3:], 2.0) == []
+    assert _within(curve[:3], 2.0)[-1] == (1.0, 0.6), "nothing was looked at beyond"
+    assert _within([CurvePoint(1.0, None, 0.5, 1, 0)], 2.0) == []
+
+
+def test_a_method_that_the_paper_has_not_has_dashes_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(PAPER, "a")
+    done = comparison([scan("x", 4, 4, 3), scan("y", 3, 2, 2)])
+    line = next(line for line in markdown(done).splitlines() if line.startswith("| (a) Intensities"))
+    assert line.endswith("| – | – | – |")
+    rows = frames(done)["table"].set_index("method")
+    assert rows["paper_tpr"].isna().tolist() == [True, False]
+    assert rows.loc["e", "paper_tpr"] == pytest.approx(0.548)
+
+
+def test_the_page_has_a_colour_for_every_method_and_no_sensitivity_where_there_is_no_lesion(
+    tmp_path: Path,
+) -> None:
+    done = comparison([scan("x", 0, 3, 0), scan("y", 0, 2, 0)])
+    page = write_comparison(tmp_path, done).read_text()
+    assert "TPR 0.0%" not in page
+    assert "there is no sensitivity to show" in page
+    for style in range(len(METHODS)):
+        assert f".m-{style} {{ --own: var(--m{style}); }}" in page
+        assert page.count(f"--m{style}: #") == 2
+
+
+def test_seconds_are_those_of_the_device() -> None:
+    done = comparison([scan("x", 4, 4, 3)])
+    assert "Seconds are the median over scans, on one thread of a CPU." in statements(done)[0]
+    on_gpu = replace(done, order=replace(done.order, device="cuda"))
+    assert "Seconds are the median over scans, on one GPU." in statements(on_gpu)[0]
+
+
+def test_networks_of_different_training_are_said_to_differ() -> None:
+    done = comparison([scan("x", 4, 4, 3)])
+    bundle = done.order.models["fcn"].bundle
+    card = bundle.card
+    coarse = card.architecture.model_copy(update={"upsampling": "none", "widths": (4, 8, 16)})
+    trained_on = f"12 scans; starting from the model other (1234), trained on {card.trained_on}"
+    other = replace(bundle, card=card.model_copy(update={"architecture": coarse, "trained_on": trained_on}))
+    models = {**done.order.models, "regression": Model("other", other, own=True, start="model begun (1234)")}
+    said = statements(replace(done, order=replace(done.order, models=models)))
+    (words,) = (sentence for sentence in said if sentence.startswith("The two networks differ"))
+    for reason in (
+        "how one of them was trained is not recorded",
+        "their architectures differ in more than that path",
+        "one started from another model, the other from random weights",
+        "one learned from the training scans of this comparison, the other did not",
+    ):
+        assert reason in words
+    assert any("starting from model begun (1234); whether that one" in sentence for sentence in said)
+    assert not any(sentence.startswith("The two networks differ") for sentence in statements(done))
 
 
 def test_scans_are_shown_by_their_number_of_lesions_alone() -> None:
