@@ -232,7 +232,8 @@ class _Training:
         from epvs_cohort.train.samples import Split
 
         out, parts, points = self.order.run.out, scans.usable, self.order.points
-        init, start = self.order.init, None
+        init = self.order.init
+        start: Start | None = None
         if self.start is not None and init is not None:
             said = f"model {init.card.name} ({init.model_id}), trained on {init.card.trained_on}"
             start = Start(self.start, said)

@@ -14,12 +14,15 @@ from epvs_cohort.cohort.comparison_weight import COUNTED, WEIGHED, check_weight,
 from epvs_cohort.errors import ModelError
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.model.predict import Predictor
 from epvs_cohort.protocol import Protocol
+from epvs_cohort.records import Prediction
 from epvs_cohort.train.points import Points
 from epvs_cohort.train.samples import Sample
 from epvs_cohort.train.test_split import ThreeParts
+from epvs_cohort.train.validate import PointedVolume, tune_score
 from tests.compare.test_trial import bundle
-from tests.train.blobs import NATIVE, blobs, protocol, save
+from tests.train.blobs import NATIVE, Blobs, blobs, protocol, save
 
 BUNDLE = load_bundle("gp-unet-sim")
 
@@ -58,6 +61,14 @@ def test_scans_counted_0_are_no_marks_to_tune_on() -> None:
     check_weight(("f",), None, (*empty, marked), points)
 
 
+def at_once(where: str, drawn: list[Blobs]) -> tuple[float, float]:
+    """Weight and scale of heat where all volumes are held in one process."""
+    predictions = Predictor(load_bundle(where)).predict([each.volume for each in drawn])
+    volumes = [PointedVolume(each.volume, each.centers) for each in drawn]
+    found = tune_score(volumes, [each for each in predictions if isinstance(each, Prediction)], protocol())
+    return found.weight, found.heat_scale
+
+
 @pytest.mark.parametrize("n_procs", [1, 2])
 def test_it_is_tuned_on_marked_scans_of_which_so_many_are_told(tmp_path: Path, n_procs: int) -> None:
     drawn = [blobs(f"s{n}", 3 + n, n) for n in range(3)]
@@ -73,7 +84,11 @@ def test_it_is_tuned_on_marked_scans_of_which_so_many_are_told(tmp_path: Path, n
         n_procs,
     )
     told: list[tuple[str, int, int]] = []
-    found = settle_weight(given, lambda *state: told.append(state))
+
+    def watch(what: str, done: int, of: int) -> None:
+        told.append((what, done, of))
+
+    found = settle_weight(given, watch)
     assert found.words == "tuned on 2 marked validation scans"
-    assert found.score.weight > 0, "random weights say nothing, and the blobs are bright"
+    assert (found.score.weight, found.score.heat_scale) == pytest.approx(at_once(where, drawn[:2]), rel=1e-3)
     assert told == [(what, done, 2) for what in (COUNTED, WEIGHED) for done in range(3)]
