@@ -15,10 +15,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from epvs_cohort.data.store import PreparedStore, Provenance
 from epvs_cohort.geometry import FloatArray, Grid
-from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.model.bundle import ModelCard, Requirements, load_bundle, save_bundle
+from epvs_cohort.model.bundle_files import NO_HASH
+from epvs_cohort.model.network import Architecture, GpUnet
 from epvs_cohort.protocol import Protocol, load_protocol
 from epvs_cohort.records import AcSlice, Float32Array, MniMap, Prediction, PreparedVolume
 from epvs_cohort.train.recipe import ScanRecipe, load_recipe
@@ -337,3 +340,34 @@ def test_heldout_measures_what_it_simulates_and_goes_on(tmp_path: Path) -> None:
     again = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     assert again.stdout == first.stdout
     assert {path.name: path.stat().st_mtime_ns for path in images.iterdir()} == drawn
+
+
+def test_the_methods_are_compared_on_the_scans_that_were_held_out(load: object, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    _random_regression(work / "regression-sim")
+    command = [sys.executable, str(BENCHMARKS / "heldout_methods.py"), "--work", str(work), "--scans", "2"]
+    command += ["--voxel", "1.5,1.5,2", "--n-procs", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    table = pd.read_parquet(work / "comparison" / "table.parquet")
+    assert table["method"].tolist() == list("abcdef")
+    assert (work / "comparison" / "table.md").read_text() in told
+    assert "Paired differences with method (e)" in told
+    drawn = json.loads((work / "scans" / "simulation.json").read_text())
+    assert drawn["seed"] == _module(load, "heldout").SEED
+
+
+def _random_regression(folder: Path) -> None:
+    """A network without upsampling path that learned nothing."""
+    architecture = Architecture(widths=(2, 2, 2), convs_per_level=1, upsampling="none", pooling="sum")
+    card = ModelCard(
+        name="random",
+        architecture=architecture,
+        count_target="roi",
+        requires=Requirements.of(load_protocol("rotterdam-basal-ganglia")),
+        trained_on="nothing: random weights of a test",
+        supervision="none",
+        weights_sha256=NO_HASH,
+    )
+    torch.manual_seed(2)
+    save_bundle(folder, card, GpUnet(architecture), "A test.\n")
