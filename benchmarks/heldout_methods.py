@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *("--n-procs", str(given.n_procs), "--device", "cpu", "--out", str(out)),
     )
     print((out / "table.md").read_text())
+    people = pd.read_csv(scans / "participants.tsv", sep="\t", dtype={"participant_id": str})
+    print(by_anatomy(pd.read_parquet(out / "scans.parquet"), people))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -108,6 +110,26 @@ def called(*words: str) -> None:
     done = subprocess.run([sys.executable, "-m", "epvs_cohort", *words], stdout=sys.stderr)
     if done.returncode not in (0, 4):
         raise SystemExit(done.returncode)
+
+
+def by_anatomy(scans: pd.DataFrame, people: pd.DataFrame) -> str:
+    """Markdown of each method's sensitivity, pooled over the lesions of each label map's scans."""
+    subject = people["participant_id"].str.removeprefix("sub-")
+    rows = scans.merge(people.assign(subject=subject)[["subject", "anatomy", "ventricle_ml"]], on="subject")
+    pooled = rows.groupby(["anatomy", "method"])[["matched", "true"]].sum()
+    rates = (100.0 * pooled["matched"] / pooled["true"]).unstack("method")
+    once = rows.drop_duplicates("scan").groupby("anatomy")["ventricle_ml"].agg(["size", "median"])
+    lines = [
+        "TPR (%), all lesions of a label map's scans pooled",
+        "",
+        "| label map | scans | ventricles, mL | " + " | ".join(f"({each})" for each in rates.columns) + " |",
+        "|---" * (len(rates.columns) + 3) + "|",
+    ]
+    for name, row in rates.iterrows():
+        size, volume = once.loc[name]
+        values = " | ".join(f"{value:.1f}" for value in row)
+        lines.append(f"| {name} | {size:.0f} | {volume:.0f} | {values} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

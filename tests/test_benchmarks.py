@@ -353,6 +353,11 @@ def test_the_methods_are_compared_on_the_scans_that_were_held_out(load: object, 
     assert table["method"].tolist() == list("abcdef")
     assert (work / "comparison" / "table.md").read_text() in told
     assert "Paired differences with method (e)" in told
+    found = pd.read_parquet(work / "comparison" / "scans.parquet")
+    ours = found[found["method"] == "e"]
+    rate = 100.0 * ours["matched"].sum() / ours["true"].sum()
+    cells = [cell.strip() for cell in told.strip().splitlines()[-1].split("|")[1:-1]]
+    assert (cells[1], cells[-2]) == ("2", f"{rate:.1f}")
     drawn = json.loads((work / "scans" / "simulation.json").read_text())
     assert drawn["seed"] == _module(load, "heldout").SEED
 

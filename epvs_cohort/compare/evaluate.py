@@ -299,11 +299,25 @@ def _lesions(work: _Work, points: Mapping[str, FloatArray], grouped: Sequence[Gr
         work.notes.append(
             Note("marked, and without a count, but with located lesions, which are compared", located)
         )
+    if odd := _miscounted(keys, points, work.given.readers.table):
+        work.notes.append(
+            Note("another number of marks than any reader counted; they are taken as they are", odd)
+        )
     empty = tuple(each.scan.key for each in outcomes if each.figures.true == 0)
     if empty:
         work.notes.append(Note("marked as without lesions: the mean sensitivity leaves them out", empty))
     work.rows += lesion_rows(lesions, grouped, settings.froc_limit, settings.drawing)
     return lesions
+
+
+def _miscounted(
+    keys: Sequence[str], points: Mapping[str, FloatArray], counts: pd.DataFrame
+) -> tuple[str, ...]:
+    """Marked scans whose marks are more than one off every reader's count."""
+    known = counts.reindex([key for key in keys if key in points])
+    marks = pd.Series({key: len(points[key]) for key in known.index}, dtype="float64")
+    off = known.sub(marks, axis="index").abs().min(axis="columns")
+    return tuple(str(key) for key in off.index[off > 1.0])
 
 
 def _marked_keys(work: _Work, points: Mapping[str, FloatArray]) -> list[str]:

@@ -21,6 +21,9 @@ COLUMNS = ("x_mm", "y_mm", "z_mm")
 #: Columns of a simulated cohort: whether a lesion crosses the slice, and the middle of its cross-section.
 IN_SLICE, SLICE_COLUMNS = "in_ac_slice", ("ac_x_mm", "ac_y_mm", "ac_z_mm")
 
+#: Who marked.
+READER = "reader"
+
 #: As other programs write them; pandas makes 1.0 of a 1 beside an empty cell.
 YES, NO = frozenset({"1", "1.0", "true"}), frozenset({"0", "0.0", "false"})
 
@@ -43,8 +46,8 @@ def read_points(path: Path, target: CountTarget) -> Points:
     Raises
     ------
     CountsError
-        The table cannot be read, lacks a column, or holds a row without a scan, a lesion twice, a coordinate that is
-        no number, or an ``in_ac_slice`` that is neither 1 nor 0.
+        The table cannot be read, lacks a column, or holds a row without a scan, a lesion or a place of a scan twice,
+        the marks of several readers, a coordinate that is no number, or an ``in_ac_slice`` that is neither 1 nor 0.
     """
     try:
         table = read_table(path)
@@ -58,6 +61,7 @@ def read_points(path: Path, target: CountTarget) -> Points:
             f"{path}: column {missing[0]} is missing; found {', '.join(table.columns)}",
             hint="needed are scan, x_mm, y_mm and z_mm",
         )
+    _check_one_reader(table)
     chosen = table.column(IN_SLICE) if in_slice else ("1",) * len(table.rows)
     seen: dict[tuple[str, str], int] = {}
     numbers = table.column("lesion") if "lesion" in table.columns else ("",) * len(table.rows)
@@ -72,9 +76,26 @@ def read_points(path: Path, target: CountTarget) -> Points:
                 "legal"
             )
         found = places.setdefault(scan, [])
-        if _is_yes(table, line, counts):
-            found.append(tuple(_number(table, line, cell) for cell in cells))
+        if not _is_yes(table, line, counts):
+            continue
+        place = tuple(_number(table, line, cell) for cell in cells)
+        if place in found:
+            raise CountsError(
+                f"{path}: line {line}: scan {scan!r} has a mark at {', '.join(cells)} already; each place once is legal"
+            )
+        found.append(place)
     return {scan: np.array(found, dtype=np.float64).reshape(-1, 3) for scan, found in places.items()}
+
+
+def _check_one_reader(table: Table) -> None:
+    """Marks of two readers are no truth of twice as many lesions."""
+    readers = sorted(set(table.column(READER))) if READER in table.columns else []
+    if len(readers) > 1:
+        raise CountsError(
+            f"{table.path}: marks of {len(readers)} readers ({', '.join(repr(name) for name in readers[:4])}) in "
+            f"column {READER}; those of one are legal",
+            hint="keep the rows of one reader, or the lesions that readers agreed on",
+        )
 
 
 def lesions_of(sample: Sample, points: Points) -> FloatArray | None:

@@ -47,6 +47,19 @@ def test_everything_that_is_not_as_it_should_be_is_named(given: EvaluateInput) -
     assert alone == ("g",)
 
 
+def test_marks_that_no_reader_counted_are_named(given: EvaluateInput) -> None:
+    words = "another number of marks than any reader counted; they are taken as they are"
+    assert words not in told(evaluate(given, SETTINGS))
+    assert given.points is not None
+    # a was counted 2 and marked 2; one more may be a slip of the pen.
+    near, far = (
+        {**given.points, "a": np.vstack([given.points["a"], added])}
+        for added in ([[9.0, 9.0, 9.0]], [[9.0, 9.0, 9.0], [19.0, 9.0, 9.0]])
+    )
+    assert words not in told(evaluate(replace(given, points=near), SETTINGS))
+    assert told(evaluate(replace(given, points=far), SETTINGS))[words] == ("a",)
+
+
 def test_scans_without_points_have_no_lesion_only_where_readers_said_so(given: EvaluateInput) -> None:
     found = evaluate(given, SETTINGS)
     assert found.lesions is not None

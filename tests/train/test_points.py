@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from epvs_cohort.train.points import lesions_of, tuning_scans
+from epvs_cohort.errors import CountsError
+from epvs_cohort.train.points import lesions_of, read_points, tuning_scans
 from epvs_cohort.train.samples import Sample
 
 
@@ -44,3 +46,19 @@ def test_not_known_is_not_the_same_as_none() -> None:
     assert none is not None
     assert none.shape == (0, 3)
     assert lesions_of(SAMPLES[0], {}) is None
+
+
+def test_marks_of_several_readers_are_no_truth(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("scan,reader,x_mm,y_mm,z_mm\na,A,1,2,3\na,B,1.5,2,3\n")
+    with pytest.raises(CountsError, match=r"marks of 2 readers \('A', 'B'\)"):
+        read_points(path, "roi")
+    path.write_text("scan,reader,x_mm,y_mm,z_mm\na,A,1,2,3\na,A,1.5,2,3\n")
+    assert len(read_points(path, "roi")["a"]) == 2
+
+
+def test_a_place_is_marked_once_in_a_scan(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("scan,x_mm,y_mm,z_mm\na,1,2,3\nb,1,2,3\na,1.0,2,3\n")
+    with pytest.raises(CountsError, match=r"line 4: scan 'a' has a mark at 1\.0, 2, 3 already"):
+        read_points(path, "roi")
