@@ -52,7 +52,9 @@ class RoiSettings(Settings):
     """Outline of the basal ganglia and the mask made of it (paper, Sec. 2.1)."""
 
     #: ``auto``: aseg or mask where the scan brings one, else the atlas.
-    method: Literal["auto", "atlas", "aseg", "mask"] = "auto"
+    method: Literal["auto", "network", "atlas", "aseg", "mask"] = "auto"
+    #: Network of the way ``network``: name of one that ships, or folder of a bundle that ``train-roi`` wrote.
+    model: Annotated[str, Field(min_length=1)] = "roi-network"
     regions: tuple[str, ...] = ("caudate", "putamen", "pallidum", "accumbens")
     #: Radius of the dilation in mm; the paper gives none.
     dilate_mm: Annotated[float, Field(ge=0, le=10)] = 2.0
@@ -145,15 +147,16 @@ class Protocol(Settings):
 
     @property
     def protocol_id(self) -> str:
-        """Hash of every setting but the model, which has a hash of its own: 16 hexadecimal digits."""
-        return digest(self.model_dump(mode="json", exclude={"model"}))
+        """Hash of every setting but the models, which have hashes of their own: 16 hexadecimal digits."""
+        return digest(self.model_dump(mode="json", exclude={"model": True, "roi": {"model"}}))
 
     @property
     def prepare_id(self) -> str:
-        """Hash of the settings that a prepared volume depends on."""
+        """Hash of the settings that a prepared volume depends on, but for the network that outlines."""
         parts = {"registration", "roi", "grid", "trim"}
         # Of the input settings only this one changes what is read; the others refuse or let pass.
-        return digest({**self.model_dump(mode="json", include=parts), "four_d": self.input.four_d})
+        settings = self.model_dump(mode="json", include=parts, exclude={"roi": {"model"}})
+        return digest({**settings, "four_d": self.input.four_d})
 
     @property
     def detect_id(self) -> str:

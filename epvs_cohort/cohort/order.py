@@ -11,6 +11,7 @@ from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.identity import FileState
 from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.model.predict import Precision
+from epvs_cohort.model.roi_bundle import load_roi_bundle
 from epvs_cohort.prepare.scan import PREPARE_VERSION
 from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.records import Scan
@@ -29,23 +30,38 @@ class PrepareOrder:
         Hash every input again instead of trusting size, mtime and inode.
     anew : bool
         Prepare, predict and detect again whatever is there.
+    roi_model_id : str or None
+        Of the network that outlines; None where the protocol asks for none.
     """
 
     protocol: Protocol
     store: Path
     verify: bool = False
     anew: bool = False
+    roi_model_id: str | None = None
 
     @property
     def prepare_id(self) -> str:
         """Hash of all that a prepared volume depends on, the input apart."""
-        return digest(
-            {
-                "settings": self.protocol.prepare_id,
-                "version": PREPARE_VERSION,
-                "atlas": load_atlas().atlas_id,
-            }
-        )
+        parts: dict[str, object] = {
+            "settings": self.protocol.prepare_id,
+            "version": PREPARE_VERSION,
+            "atlas": load_atlas().atlas_id,
+        }
+        if self.roi_model_id is not None:
+            parts["roi_model"] = self.roi_model_id
+        return digest(parts)
+
+
+def roi_model_id(protocol: Protocol) -> str | None:
+    """Hash of the network that the protocol has the region outlined by; None where it asks for none.
+
+    Raises
+    ------
+    ModelError
+        Its bundle cannot be used.
+    """
+    return load_roi_bundle(protocol.roi.model).model_id if protocol.roi.method == "network" else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epvs_cohort.cohort.cluster import ClusterChoice, connect
 from epvs_cohort.cohort.engine import Engine
-from epvs_cohort.cohort.order import PrepareOrder
+from epvs_cohort.cohort.order import PrepareOrder, roi_model_id
 from epvs_cohort.cohort.run import Progress, stoppable
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import require_folder, sweep
@@ -59,7 +59,13 @@ def prepare_cohort(
         The disk is full, the cluster is gone, or the user interrupted.
     """
     discovery = discover(request.scans, request.discover)
-    order = PrepareOrder(request.protocol, request.store.absolute(), request.verify, request.overwrite)
+    order = PrepareOrder(
+        request.protocol,
+        request.store.absolute(),
+        request.verify,
+        request.overwrite,
+        roi_model_id(request.protocol),
+    )
     require_folder(order.store)
     sweep(order.store)
     refs: list[PreparedRef] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import replace
 
@@ -11,7 +12,11 @@ from epvs_cohort.data.files import sweep
 from epvs_cohort.data.identity import sha256_of
 from epvs_cohort.data.images import read_image
 from epvs_cohort.data.store import PreparedStore, Provenance
+from epvs_cohort.errors import ModelError
+from epvs_cohort.model.roi_bundle import load_roi_bundle
+from epvs_cohort.model.segment import Segmenter
 from epvs_cohort.prepare.scan import prepare_scan
+from epvs_cohort.prepare.segmented import Segment
 from epvs_cohort.protocol import digest
 from epvs_cohort.records import PreparedRef, Scalar, Scan
 
@@ -55,10 +60,25 @@ def _make(scan: Scan, order: PrepareOrder, wanted: Provenance, known: dict[str, 
     began = time.perf_counter()
     image = read_image(scan.path, order.protocol.input)
     known.update(acquisition_columns(image.grid, image.facts))
-    volume = prepare_scan(scan, image, order.protocol)
+    volume = prepare_scan(scan, image, order.protocol, _segment(order))
     made = replace(wanted, seconds=time.perf_counter() - began)
     store.save(volume, made)
     return _ref(store, scan, made, reused=False)
+
+
+def _segment(order: PrepareOrder) -> Segment | None:
+    if order.roi_model_id is None:
+        return None
+    return _segmenter(order.protocol.roi.model, order.roi_model_id).segment
+
+
+@functools.lru_cache(maxsize=1)
+def _segmenter(model: str, model_id: str) -> Segmenter:
+    bundle = load_roi_bundle(model)
+    if bundle.model_id != model_id:
+        raise ModelError(f"{model}: holds model {bundle.model_id}, the run was started with {model_id}")
+    # Preparation is CPU work, and in float32: the outline is then the same on every worker.
+    return Segmenter(bundle)
 
 
 def _ref(store: PreparedStore, scan: Scan, made: Provenance, *, reused: bool) -> PreparedRef:

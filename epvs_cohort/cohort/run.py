@@ -15,7 +15,7 @@ from distributed.comm.core import CommClosedError
 import epvs_cohort
 from epvs_cohort.cohort.cluster import ClusterChoice, connect, settled_precision
 from epvs_cohort.cohort.engine import Engine, Finished
-from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder
+from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder, roi_model_id
 from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan
 from epvs_cohort.cohort.rows import Row, failure_row
 from epvs_cohort.compare.methods.registry import settled_method
@@ -141,7 +141,7 @@ def make_ready(request: RunRequest) -> Prepared:
     options = replace(request.discover, reserved=reserved_names(protocol.roi.regions))
     discovery = discover(request.scans, options)
     order = RunOrder(
-        PrepareOrder(protocol, store.absolute(), verify=request.verify, anew=request.overwrite),
+        PrepareOrder(protocol, store.absolute(), request.verify, request.overwrite, roi_model_id(protocol)),
         InferOrder(
             protocol.model if protocol.model in bundled_models() else str(Path(protocol.model).absolute()),
             bundle.model_id,

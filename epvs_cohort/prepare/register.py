@@ -71,7 +71,9 @@ class Rigid:
     quality: tuple[QcValue, ...]
 
 
-def register_rigid(image: Image, settings: RegistrationSettings, atlas: Atlas) -> Rigid:
+def register_rigid(
+    image: Image, settings: RegistrationSettings, atlas: Atlas, starts: tuple[Start, ...] = ()
+) -> Rigid:
     """Register a scan rigidly to the template, which is fixed and masked to its brain.
 
     Parameters
@@ -83,6 +85,8 @@ def register_rigid(image: Image, settings: RegistrationSettings, atlas: Atlas) -
         false with the same settings at ``resolution_mm``.
     atlas : Atlas
         Template and brain mask.
+    starts : tuple of Start
+        Where the head is known to lie; searched for where there are none.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def register_rigid(image: Image, settings: RegistrationSettings, atlas: Atlas) -
     values = np.asarray(image.data, dtype=np.float32)
     if not np.isfinite(values).all() or float(np.ptp(values)) <= 0:
         raise RegistrationError("the scan has no contrast: all its voxels are equal or not finite")
-    starts = find_starts(image, atlas)
+    starts = starts or find_starts(image, atlas)
     pair = pair_of(image, settings, atlas)
     paper = settings.resolution_mm == 0 or not settings.fit_scale
     if paper:

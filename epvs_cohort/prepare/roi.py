@@ -70,7 +70,7 @@ class Outline:
     native_from_mni : callable
         MNI152 RAS mm to native RAS mm, shape (..., 3).
     way : str
-        ``"atlas"``, ``"aseg"`` or ``"mask"``.
+        ``"network"``, ``"atlas"``, ``"aseg"`` or ``"mask"``.
     quality : tuple of QcValue
     """
 
@@ -92,7 +92,7 @@ class _Side:
 
 
 def outline_roi(scan: Scan, image: Image, rigid: Rigid, protocol: Protocol, atlas: Atlas) -> Outline:
-    """Outline the basal ganglia of a scan.
+    """Outline the basal ganglia of a scan by the atlas, or by a file that it brings.
 
     Parameters
     ----------
@@ -118,9 +118,9 @@ def outline_roi(scan: Scan, image: Image, rigid: Rigid, protocol: Protocol, atla
     RegistrationError
         The affine or B-spline stage gave up.
     """
-    way = _way(scan, protocol)
+    way = roi_way(scan, protocol)
     soft = _atlas_labels(atlas, protocol)
-    side = _read_side(way, scan, rigid, _wanted(protocol, atlas))
+    side = _read_side(way, scan, rigid, wanted_labels(protocol, atlas))
     moving = shrunk_scan(image, WARP_MM)
     placed = Volume(moving.data, rigid.rigid_from_native @ moving.affine)
     warp = fit_warp(placed, atlas, WARP_MM, protocol.registration.seed)
@@ -146,7 +146,14 @@ def outline_roi(scan: Scan, image: Image, rigid: Rigid, protocol: Protocol, atla
     )
 
 
-def _way(scan: Scan, protocol: Protocol) -> str:
+def roi_way(scan: Scan, protocol: Protocol) -> str:
+    """How the region of a scan is outlined: ``"network"``, ``"atlas"``, ``"aseg"`` or ``"mask"``.
+
+    Raises
+    ------
+    RoiError
+        The way asked for lacks its file.
+    """
     method = protocol.roi.method
     if method == "auto":
         return "aseg" if scan.aseg else "mask" if scan.mask else "atlas"
@@ -158,13 +165,15 @@ def _way(scan: Scan, protocol: Protocol) -> str:
     return method
 
 
-def _wanted(protocol: Protocol, atlas: Atlas) -> dict[int, str]:
+def wanted_labels(protocol: Protocol, atlas: Atlas) -> dict[int, str]:
     """Labels of the atlas whose structure the protocol names."""
     return {k: name for k, name in atlas.regions.items() if name.split(" ", 1)[1] in protocol.roi.regions}
 
 
 def _atlas_labels(atlas: Atlas, protocol: Protocol) -> SoftLabels:
-    kept = np.where(np.isin(atlas.labels, list(_wanted(protocol, atlas))), atlas.labels, 0).astype(np.uint8)
+    kept = np.where(np.isin(atlas.labels, list(wanted_labels(protocol, atlas))), atlas.labels, 0).astype(
+        np.uint8
+    )
     if not kept.any():
         raise RoiError(
             f"roi.regions {list(protocol.roi.regions)} names no region of the atlas; "

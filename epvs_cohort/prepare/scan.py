@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from epvs_cohort.data.atlas import Atlas, load_atlas
+from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.orient import closest_canonical
 from epvs_cohort.data.pictures import ac_grid_slice
-from epvs_cohort.errors import RoiError, ScanError
+from epvs_cohort.errors import ConfigError, RoiError, ScanError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, Grid, apply_affine, axial_axis, centered_grid
 from epvs_cohort.prepare.evidence import Evidence, Near, look_near, look_wide
 from epvs_cohort.prepare.mask import SoftMask, soft_mask
@@ -21,7 +21,9 @@ from epvs_cohort.prepare.pictures import prepare_pictures
 from epvs_cohort.prepare.quality import measure
 from epvs_cohort.prepare.register import Rigid, register_rigid
 from epvs_cohort.prepare.resample import field_of_view, inverse, resample_cubic
-from epvs_cohort.prepare.roi import Outline, outline_roi
+from epvs_cohort.prepare.roi import Outline, outline_roi, roi_way
+from epvs_cohort.prepare.segmented import Segment, find, outline_segmented
+from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.prepare.trim import Trimmed, trim
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import (
@@ -67,7 +69,9 @@ class _Voxels:
     trimmed: Trimmed
 
 
-def prepare_scan(scan: Scan, image: Image, protocol: Protocol) -> PreparedVolume:
+def prepare_scan(
+    scan: Scan, image: Image, protocol: Protocol, segment: Segment | None = None
+) -> PreparedVolume:
     """Register, outline, resample, mask, trim and measure one scan (paper, Sec. 3).
 
     Parameters
@@ -78,6 +82,8 @@ def prepare_scan(scan: Scan, image: Image, protocol: Protocol) -> PreparedVolume
         Native voxels.
     protocol : Protocol
         Settings of the study.
+    segment : callable or None
+        Finds the parts of a head in a native scan; needed where a network outlines the region.
 
     Returns
     -------
@@ -85,6 +91,8 @@ def prepare_scan(scan: Scan, image: Image, protocol: Protocol) -> PreparedVolume
 
     Raises
     ------
+    ConfigError
+        A network is to outline the region, and there is none.
     RoiError
         More than half of the basal ganglia lie outside the field of view, or nothing is outlined.
     RegistrationError
@@ -93,17 +101,20 @@ def prepare_scan(scan: Scan, image: Image, protocol: Protocol) -> PreparedVolume
         The region holds no positive intensity.
     """
     try:
-        return _prepared(scan, image, protocol)
+        return _prepared(scan, image, protocol, segment)
     except ScanError as error:
         if str(scan.path) in error.message:
             raise
         raise type(error)(f"{scan.path}: {error.message}", hint=error.hint) from error
 
 
-def _prepared(scan: Scan, stored: Image, protocol: Protocol) -> PreparedVolume:
+def _prepared(scan: Scan, stored: Image, protocol: Protocol, segment: Segment | None) -> PreparedVolume:
     seconds: dict[str, float] = {}
     atlas, image = load_atlas(), closest_canonical(stored)
-    placed = _place(scan, image, protocol, atlas, seconds)
+    if roi_way(scan, protocol) == "network":
+        placed = _place_segmented(scan, image, protocol, segment, seconds)
+    else:
+        placed = _place(scan, image, protocol, seconds)
     voxels = _voxels(scan, image, protocol, placed, seconds)
     voxel_from_rigid = inverse(placed.rigid.rigid_from_native @ image.affine)
     with _timed(seconds, "quality"):
@@ -153,14 +164,35 @@ def ac_slice(scan: Scan, image: Image, outline: Outline) -> AcSlice | None:
     return AcSlice(axis, min(max(round(float(voxel[axis])), 0), size - 1)) if within else None
 
 
-def _place(scan: Scan, image: Image, protocol: Protocol, atlas: Atlas, seconds: dict[str, float]) -> _Placed:
+def _place(scan: Scan, image: Image, protocol: Protocol, seconds: dict[str, float]) -> _Placed:
+    atlas = load_atlas()
     with _timed(seconds, "rigid"):
         rigid = register_rigid(image, protocol.registration, atlas)
     with _timed(seconds, "outline"):
         outline = outline_roi(scan, image, rigid, protocol, atlas)
+    return _checked(scan, image, protocol, rigid, outline)
+
+
+def _place_segmented(
+    scan: Scan, image: Image, protocol: Protocol, segment: Segment | None, seconds: dict[str, float]
+) -> _Placed:
+    """The network goes first: what it found is where the registration starts from."""
+    if segment is None:
+        raise ConfigError("roi.method is 'network', and no function that segments a head was handed down")
+    atlas = load_atlas()
+    with _timed(seconds, "segment"):
+        found = find(image, segment, atlas)
+    with _timed(seconds, "rigid"):
+        rigid = register_rigid(image, protocol.registration, atlas, (start_of(found.fit.similarity),))
+    with _timed(seconds, "outline"):
+        outline = outline_segmented(image, rigid, found, protocol, atlas)
+    return _checked(scan, image, protocol, rigid, outline)
+
+
+def _checked(scan: Scan, image: Image, protocol: Protocol, rigid: Rigid, outline: Outline) -> _Placed:
+    """The prepared grid around the outline, unless too much of that lies outside the scan."""
     grid = centered_grid(protocol.grid.shape, protocol.grid.spacing_mm, outline.center_mm)
-    with _timed(seconds, "near"):
-        near = look_near(image, inverse(rigid.rigid_from_native @ image.affine), outline)
+    near = look_near(image, inverse(rigid.rigid_from_native @ image.affine), outline)
     outside = near.outside_share
     if outside > LARGEST_OUTSIDE_SHARE:
         raise RoiError(

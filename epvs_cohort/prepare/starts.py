@@ -57,14 +57,11 @@ class Start:
         The same with the scale.
     scale : float
         Size of this brain relative to the template's.
-    mutual_information : float
-        In nats, at 8 mm, times the share of the template within the scan.
     """
 
     native_from_mni: FloatArray
     native_from_sized: FloatArray
     scale: float
-    mutual_information: float
 
 
 @dataclass(frozen=True)
@@ -122,16 +119,25 @@ def find_starts(image: Image, atlas: Atlas) -> tuple[Start, ...]:
     # The shell guides from afar but has false maxima, half out of the head: the brain alone chooses among survivors.
     poses, scores = _best(poses, _scores(near, poses), KEPT_SECOND)
     poses, scores = _climbed(near, poses, np.array([5.0] * 3 + [4.0] * 3 + [0.02]), rounds=16)
-    poses, scores = _best(poses, scores, KEPT_SECOND)
-    return tuple(_start(pose, float(score)) for pose, score in zip(poses, scores, strict=True))
+    poses, _ = _best(poses, scores, KEPT_SECOND)
+    return tuple(_start(pose) for pose in poses)
 
 
-def _start(pose: FloatArray, score: float) -> Start:
+def start_of(native_from_sized: FloatArray) -> Start:
+    """A start from a known similarity map of MNI RAS mm to native RAS mm, (4, 4)."""
+    scale = float(np.cbrt(np.linalg.det(native_from_sized[:3, :3])))
+    rigid = native_from_sized.copy()
+    rigid[:3, :3] /= scale
+    rigid[:3, 3] = apply_affine(native_from_sized, PIVOT_MM) - rigid[:3, :3] @ PIVOT_MM
+    return Start(rigid, native_from_sized, scale)
+
+
+def _start(pose: FloatArray) -> Start:
     rigid = _rigid(pose)
     sized = rigid.copy()
     sized[:3, :3] *= pose[6]
     sized[:3, 3] += rigid[:3, :3] @ PIVOT_MM - sized[:3, :3] @ PIVOT_MM
-    return Start(rigid, sized, float(pose[6]), score)
+    return Start(rigid, sized, float(pose[6]))
 
 
 def _best(poses: FloatArray, scores: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:

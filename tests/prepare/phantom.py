@@ -1,4 +1,4 @@
-"""A head of spheres with known geometry, and the outline that a perfect registration would give of it."""
+"""Heads of known geometry: one of spheres with its outline, and what a perfect network finds in the template."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
+from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine, rigid_about
+from epvs_cohort.head_classes import CLASS_NAMES, HeadClass
 from epvs_cohort.prepare.roi import Outline
-from epvs_cohort.records import Image, LabelArray, MniMap
+from epvs_cohort.records import HeadSegmentation, Image, LabelArray, MniMap
 
 #: Rigid-frame mm: two balls for the basal ganglia, one for the ventricle, the brain and the scalp around them.
 CENTER = np.array([0.0, 5.0, 0.0])
@@ -109,4 +112,39 @@ def scan(look: Look = Look(), blobs: tuple[tuple[float, float, float], ...] = ()
     noisy = data + rng.normal(0.0, look.noise, data.shape).astype(np.float32)
     return Image(
         np.where(data > 0, noisy, 0.0 if look.stripped else np.abs(noisy)).astype(np.float32), affine
+    )
+
+
+#: Classes of the atlas's tissues, in the order of their codes; its deep grey matter stands for what is left.
+_CLASS_OF_TISSUE = (
+    HeadClass.NOT_BRAIN,
+    HeadClass.LATERAL_VENTRICLES,
+    HeadClass.CSF,
+    HeadClass.CORTEX,
+    HeadClass.WHITE_MATTER,
+    HeadClass.REST_OF_BRAIN,
+)
+
+
+def atlas_segmentation(native_from_mni: FloatArray, grid: Grid) -> HeadSegmentation:
+    """What a perfect network finds in the template, moved: each voxel with the shares of the classes in it."""
+    atlas = load_atlas()
+    mni_from_voxel = np.linalg.inv(native_from_mni @ atlas.grid.affine) @ grid.affine
+    classes = np.asarray(_CLASS_OF_TISSUE, dtype=np.uint8)[atlas.tissue]
+    classes = np.where(atlas.labels > 0, atlas.labels, classes)
+    probabilities = np.zeros((len(CLASS_NAMES), *grid.shape), dtype=np.float32)
+    for number in np.unique(classes):
+        # A voxel of 2 mm holds shares of what lies in it.
+        soft = ndimage.gaussian_filter((classes == number).astype(np.float32), 2.0 * 12.0**-0.5)
+        ndimage.affine_transform(
+            soft,
+            mni_from_voxel[:3, :3],
+            mni_from_voxel[:3, 3],
+            output_shape=grid.shape,
+            output=probabilities[number],
+            order=1,
+        )
+    probabilities[HeadClass.NOT_BRAIN] += 1.0 - probabilities.sum(axis=0)
+    return HeadSegmentation(
+        probabilities.argmax(axis=0).astype(np.uint8), probabilities, grid, {}, 0.2, 0.6, "perfect"
     )

@@ -27,7 +27,7 @@ SPACING = (1.2, 1.2, 1.4)
 SHAPE = (164, 190, 140)
 
 
-def _native_scan() -> Image:
+def native_scan() -> Image:
     """Template with dots and noise, seen from the native frame."""
     atlas = load_atlas()
     affine = np.diag([*SPACING, 1.0])
@@ -49,7 +49,7 @@ def _native_scan() -> Image:
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return _native_scan()
+    return native_scan()
 
 
 @pytest.fixture(scope="module")

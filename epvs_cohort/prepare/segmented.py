@@ -1,0 +1,164 @@
+"""Outline of the basal ganglia from a network's segmentation of the head; no affine or B-spline stage is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from epvs_cohort.data.atlas import TISSUE_CODES, Atlas
+from epvs_cohort.errors import RoiError
+from epvs_cohort.geometry import FloatArray, Grid, apply_affine, rotation_angle_deg
+from epvs_cohort.head_classes import HeadClass
+from epvs_cohort.prepare.label_fit import LabelFit, fit_labels
+from epvs_cohort.prepare.outlines import (
+    GridPoints,
+    SoftLabels,
+    affine_map,
+    labels_on_grid,
+    nearest_on_grid,
+)
+from epvs_cohort.prepare.register import ROI_CENTER_MM, Rigid, rigid_part
+from epvs_cohort.prepare.roi import Outline, wanted_labels
+from epvs_cohort.prepare.similarity import similarity
+from epvs_cohort.protocol import Protocol
+from epvs_cohort.records import HeadSegmentation, Image, LabelArray, MniMap, QcValue
+
+#: Finds the parts of a head in a native scan; handed down, for networks live elsewhere.
+Segment = Callable[[Image], HeadSegmentation]
+
+#: A voxel belongs to the region where the probabilities of its structures together exceed this.
+THRESHOLD: Final = 0.5
+#: Voxels of the segmentation around the region that are kept with it.
+_MARGIN: Final = 3
+
+#: Tissue of the atlas that each class is. What is left of the brain (brain stem, cerebellum, hippocampus) is neither
+#: white matter nor fluid, and stands with the deep grey matter.
+_TISSUE_OF: Final = {
+    HeadClass.NOT_BRAIN: "outside",
+    HeadClass.LATERAL_VENTRICLES: "ventricle",
+    HeadClass.THIRD_VENTRICLE: "ventricle",
+    HeadClass.CSF: "csf",
+    HeadClass.CORTEX: "cortex",
+    HeadClass.WHITE_MATTER: "white matter",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a network found in a scan, and how it lies to MNI152."""
+
+    head: HeadSegmentation
+    fit: LabelFit
+
+
+def find(image: Image, segment: Segment, atlas: Atlas) -> Found:
+    """Segment a native scan and fit the atlas's labels to what was found.
+
+    Raises
+    ------
+    RoiError
+        Too little of the basal ganglia was found.
+    """
+    head = segment(image)
+    return Found(head, fit_labels(head, atlas))
+
+
+def outline_segmented(image: Image, rigid: Rigid, found: Found, protocol: Protocol, atlas: Atlas) -> Outline:
+    """Outline the basal ganglia as a network found them.
+
+    Coordinates in MNI152 come from the affine that brings the atlas's labels onto those found.
+
+    Parameters
+    ----------
+    image : Image
+        Native voxels.
+    rigid : Rigid
+        Pose of the scan.
+    found : Found
+    protocol : Protocol
+        Names the regions.
+    atlas : Atlas
+
+    Returns
+    -------
+    Outline
+
+    Raises
+    ------
+    RoiError
+        None of the regions that the protocol names was found.
+    """
+    head, fit = found.head, found.fit
+    rigid_from_head = rigid.rigid_from_native @ head.grid.affine
+    soft = _soft(head, sorted(wanted_labels(protocol, atlas)), rigid_from_head)
+    mni_from_rigid = np.linalg.inv(rigid.rigid_from_native @ fit.affine)
+    tissue = _tissue(head.labels)
+
+    def mni_on(grid: Grid) -> MniMap:
+        return affine_map(mni_from_rigid @ grid.affine, grid)
+
+    def native_from_mni(mni_mm: npt.ArrayLike) -> FloatArray:
+        return apply_affine(fit.affine, mni_mm)
+
+    points = apply_affine(soft.affine, np.argwhere(np.sum(soft.maps, axis=0) > THRESHOLD))
+    if len(points) == 0:
+        raise RoiError(
+            f"the network found none of roi.regions {list(protocol.roi.regions)}",
+            hint="the image may not show this part of the head; look at it",
+        )
+    return Outline(
+        center_mm=(points.min(axis=0) + points.max(axis=0)) / 2,
+        labels_on=lambda grid: labels_on_grid(
+            soft, GridPoints(grid, affine_map(grid.affine, grid)), THRESHOLD
+        ),
+        tissue_on=lambda grid: nearest_on_grid(
+            tissue, rigid_from_head, GridPoints(grid, affine_map(grid.affine, grid))
+        ),
+        mni_on=mni_on,
+        native_from_mni=native_from_mni,
+        way="network",
+        quality=_quality(image, rigid, found, atlas),
+    )
+
+
+def _soft(head: HeadSegmentation, labels: list[int], rigid_from_head: FloatArray) -> SoftLabels:
+    """Probabilities of some classes on a box around them, in the rigid frame."""
+    near = np.argwhere(head.probabilities[labels].sum(axis=0) > THRESHOLD / 2.0)
+    size = np.array(head.grid.shape)
+    low, high = (near.min(axis=0), near.max(axis=0)) if len(near) else (np.zeros(3, int), size - 1)
+    low, high = np.maximum(low - _MARGIN, 0), np.minimum(high + _MARGIN, size - 1)
+    box = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
+    affine = rigid_from_head.copy()
+    affine[:3, 3] = apply_affine(rigid_from_head, low)
+    return SoftLabels(tuple(labels), tuple(head.probabilities[label][box] for label in labels), affine)
+
+
+def _tissue(labels: LabelArray) -> LabelArray:
+    table = np.array([TISSUE_CODES[_TISSUE_OF.get(each, "deep grey")] for each in HeadClass], dtype=np.uint8)
+    return table[labels]
+
+
+def _quality(image: Image, rigid: Rigid, found: Found, atlas: Atlas) -> tuple[QcValue, ...]:
+    head, fit = found.head, found.fit
+    scale = float(abs(np.linalg.det(fit.affine[:3, :3])) ** (1 / 3))
+    own = rigid_part(fit.similarity)
+    turned = rotation_angle_deg(rigid.rigid_from_native @ own)
+    back = apply_affine(rigid.rigid_from_native, apply_affine(own, ROI_CENTER_MM))
+    moved = float(np.linalg.norm(back - ROI_CENTER_MM))
+    return (
+        QcValue("similarity_affine", similarity(image, atlas, partial(apply_affine, fit.affine)), "nats"),
+        QcValue("similarity_spline", None, "nats"),
+        QcValue("affine_scale", scale, "ratio"),
+        QcValue("spline_used", None, "0 or 1"),
+        QcValue("roi_atlas_dice", fit.dice, "dice"),
+        QcValue("roi_atlas_distance_mm", None, "mm"),
+        QcValue("pose_labels_distance_mm", moved, "mm"),
+        QcValue("pose_labels_turn_deg", turned, "deg"),
+        QcValue("roi_entropy_inside", head.entropy_inside, "nats"),
+        QcValue("roi_entropy_border", head.entropy_border, "nats"),
+    )

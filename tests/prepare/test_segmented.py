@@ -1,0 +1,87 @@
+"""The way of a scan whose head was segmented, on the moved template and with a segmentation that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epvs_cohort.data.head_grid import HeadGrid, head_center
+from epvs_cohort.errors import ConfigError, RoiError
+from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, apply_affine
+from epvs_cohort.prepare.scan import prepare_scan
+from epvs_cohort.protocol import Protocol, RoiSettings
+from epvs_cohort.records import HeadSegmentation, Image, PreparedVolume, Scan
+from tests.prepare.phantom import atlas_segmentation
+from tests.prepare.test_scan import DOTS, NATIVE_FROM_MNI, native_scan
+
+pytestmark = pytest.mark.slow
+
+PROTOCOL = Protocol(roi=RoiSettings(method="network"))
+SCAN = Scan(key="turned", path=Path("turned.nii.gz"))
+
+
+def segment(image: Image) -> HeadSegmentation:
+    return atlas_segmentation(NATIVE_FROM_MNI, HeadGrid().at(head_center(image)))
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return native_scan()
+
+
+@pytest.fixture(scope="module")
+def volume(image: Image) -> PreparedVolume:
+    return prepare_scan(SCAN, image, PROTOCOL, segment)
+
+
+def test_regions_places_and_pose_are_those_of_the_head(volume: PreparedVolume) -> None:
+    for dot in DOTS:
+        voxel = apply_affine(volume.grid_from_native, apply_affine(NATIVE_FROM_MNI, dot))
+        assert np.linalg.norm(volume.mni(voxel) - np.array(dot)) < 1.0
+        label = int(volume.labels[tuple(np.rint(voxel).astype(int))])
+        assert volume.regions[label] == ("left putamen" if dot[0] < 0 else "right putamen")
+    turn = volume.rigid_from_native @ NATIVE_FROM_MNI
+    np.testing.assert_allclose(turn[:3, :3], np.eye(3), atol=0.04)
+
+
+def test_the_slice_is_the_one_through_the_commissure(volume: PreparedVolume, image: Image) -> None:
+    voxel = apply_affine(np.linalg.inv(image.affine) @ NATIVE_FROM_MNI, MNI_ANTERIOR_COMMISSURE_MM)
+    assert volume.ac is not None
+    assert (volume.ac.axis, volume.ac.index) == (2, round(float(voxel[2])))
+
+
+def test_quality_comes_from_what_was_found(volume: PreparedVolume) -> None:
+    found = {value.measure: value.value for value in volume.quality}
+    assert found["roi_atlas_dice"] is not None
+    assert found["roi_atlas_dice"] > 0.9
+    assert found["pose_labels_distance_mm"] is not None
+    assert found["pose_labels_distance_mm"] < 2.0
+    assert (found["roi_entropy_inside"], found["roi_entropy_border"]) == (0.2, 0.6)
+    assert found["mask_ventricle_share"] is not None
+    assert 0.0 < found["mask_ventricle_share"] < 0.2
+    assert found["spline_used"] is None
+
+
+def test_a_region_that_was_not_found_fails_the_scan(image: Image) -> None:
+    def without(numbers: tuple[int, ...]) -> Callable[[Image], HeadSegmentation]:
+        def found(given: Image) -> HeadSegmentation:
+            head = segment(given)
+            head.probabilities[list(numbers)] = 0.0
+            head.labels[np.isin(head.labels, numbers)] = 0
+            return head
+
+        return found
+
+    roi = RoiSettings(method="network", regions=("accumbens",))
+    with pytest.raises(RoiError, match=r"turned\.nii\.gz: .*roi\.regions \['accumbens'\]"):
+        prepare_scan(SCAN, image, Protocol(roi=roi), without((7, 8)))
+    with pytest.raises(RoiError, match=r"turned\.nii\.gz: of the 8 structures .* found 0"):
+        prepare_scan(SCAN, image, PROTOCOL, without(tuple(range(1, 9))))
+
+
+def test_without_a_network_there_is_no_such_way(image: Image) -> None:
+    with pytest.raises(ConfigError, match="handed down"):
+        prepare_scan(SCAN, image, PROTOCOL)
