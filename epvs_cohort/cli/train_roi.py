@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from epvs_cohort.cli import options
+from epvs_cohort.cli.live import RoiLine
 from epvs_cohort.cli.train import stoppable
 from epvs_cohort.errors import UsageError
 
@@ -80,7 +81,8 @@ def train_roi(
             resume=resume,
             threads=threads,
         )
-        bundle = run_recipe(chosen, RoiSettings(run, anatomies, n_procs))
+        with RoiLine(Console(stderr=True)) as live:
+            bundle = run_recipe(chosen, RoiSettings(run, anatomies, n_procs), live.show)
     figures = bundle.card.validation
     told = ", ".join(f"{name} {figures[name]:g}" for name in _TOLD if name in figures)
     line = (

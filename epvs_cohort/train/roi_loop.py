@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -67,6 +68,34 @@ class RoiProgress:
 
 
 @dataclass(frozen=True)
+class RoiState:
+    """How far a run is, told at each step.
+
+    Attributes
+    ----------
+    step, steps : int
+        Steps done, and of the recipe.
+    seconds, seconds_left : float
+        Time in steps, and what is left of it: of the time given, or of the recipe's steps, each as long as its voxels
+        are many.
+    loss : float
+        Mean of the latest steps.
+    judged : str or None
+        What was said of the network at the latest checkpoint.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    seconds_left: float
+    loss: float
+    judged: str | None
+
+
+RoiWatch = Callable[[RoiState], None]
+
+
+@dataclass(frozen=True)
 class Sources:
     """Where heads come from.
 
@@ -91,12 +120,26 @@ def new_roi_network(architecture: RoiArchitecture, seed: int) -> RoiUnet:
 
 
 def train_roi_network(
-    recipe: RoiRecipe, sources: Sources, run: RunSettings, judge: Judge | None = None
+    recipe: RoiRecipe,
+    sources: Sources,
+    run: RunSettings,
+    judge: Judge | None = None,
+    watch: RoiWatch | None = None,
 ) -> tuple[RoiUnet, RoiProgress]:
     """Train a network by a recipe.
 
     Each step's heads depend on seed and step alone, so a run that was cut off and resumed from its checkpoint goes
     through the same heads, and on a CPU through the same weights.
+
+    Parameters
+    ----------
+    recipe : RoiRecipe
+    sources : Sources
+    run : RunSettings
+    judge : callable, optional
+        Called at each checkpoint.
+    watch : callable, optional
+        Called at each step.
 
     Returns
     -------
@@ -113,12 +156,13 @@ def train_roi_network(
     """
     check_start(recipe, run)
     run.out.mkdir(parents=True, exist_ok=True)
-    return _Trainer(recipe, sources, run, judge).train()
+    trainer = _Trainer(recipe, sources, run)
+    return trainer.train(judge or _no_words, watch or _no_watch)
 
 
 class _Trainer:
-    def __init__(self, recipe: RoiRecipe, sources: Sources, run: RunSettings, judge: Judge | None) -> None:
-        self._recipe, self._sources, self._run, self._judge = recipe, sources, run, judge
+    def __init__(self, recipe: RoiRecipe, sources: Sources, run: RunSettings) -> None:
+        self._recipe, self._sources, self._run = recipe, sources, run
         self._device = torch.device(run.device)
         self._half = bfloat16_is_fast(run.device)
         network = new_roi_network(recipe.architecture, run.seed).to(self._device)
@@ -127,10 +171,11 @@ class _Trainer:
         self._optimizer = optimizer_named("adamw", parameter_groups(self._network, recipe.weight_decay))
         self._progress = RoiProgress()
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._judged: str | None = None
         if run.resume:
             self._load()
 
-    def train(self) -> tuple[RoiUnet, RoiProgress]:
+    def train(self, judge: Judge, watch: RoiWatch) -> tuple[RoiUnet, RoiProgress]:
         self._network.train()
         if self._progress.frozen:
             freeze_norm(self._network)
@@ -143,11 +188,13 @@ class _Trainer:
             self._step(next(batches), self._rate(done))
             self._progress.step += 1
             self._progress.seconds += time.monotonic() - started
+            watch(self._state())
             if self._progress.step % RECENT_STEPS == 0:
                 self._log_line(done)
             if time.monotonic() - saved > self._run.checkpoint_minutes * 60.0:
                 self._save()
-                self._judge_now()
+                self._judged = judge(self._shown(), self._progress.step) or None
+                _log.info("step %d: %s", self._progress.step, self._judged)
                 saved = time.monotonic()
         self._save()
         return self._shown(), self._progress
@@ -211,9 +258,15 @@ class _Trainer:
             self._progress.seconds / self._progress.step,
         )
 
-    def _judge_now(self) -> None:
-        if self._judge is not None:
-            _log.info("step %d: %s", self._progress.step, self._judge(self._shown(), self._progress.step))
+    def _state(self) -> RoiState:
+        progress, recipe = self._progress, self._recipe
+        if self._run.max_minutes is not None and self._share_done() > progress.step / recipe.steps:
+            left = self._run.max_minutes * 60.0 - progress.seconds
+        else:
+            done, total = _work(recipe, progress.step), _work(recipe, recipe.steps)
+            left = progress.seconds * (total - done) / done
+        loss = sum(self._recent) / len(self._recent)
+        return RoiState(progress.step, recipe.steps, progress.seconds, max(left, 0.0), loss, self._judged)
 
     def _save(self) -> None:
         state = {
@@ -230,6 +283,20 @@ class _Trainer:
         self._network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def _work(recipe: RoiRecipe, steps: int) -> int:
+    """Voxels that go through the network in so many steps, of one head a step."""
+    coarse = min(steps, recipe.coarse_steps)
+    return coarse * math.prod(recipe.grid_at(0).shape) + (steps - coarse) * math.prod(recipe.grid.shape)
+
+
+def _no_words(network: RoiUnet, step: int) -> str:
+    return ""
+
+
+def _no_watch(state: RoiState) -> None:
+    pass
 
 
 def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

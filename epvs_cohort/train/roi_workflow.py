@@ -24,7 +24,7 @@ from epvs_cohort.simulate.whole_heads import HeadSample, whole_head_settings
 from epvs_cohort.train.allocator import keep_freed_memory
 from epvs_cohort.train.checkpoint import check_folder, write_record
 from epvs_cohort.train.loop import RunSettings, check_start
-from epvs_cohort.train.roi_loop import Judge, RoiProgress, Sources, train_roi_network
+from epvs_cohort.train.roi_loop import Judge, RoiProgress, RoiWatch, Sources, train_roi_network
 from epvs_cohort.train.roi_recipe import RoiRecipe
 from epvs_cohort.train.roi_samples import (
     NORM,
@@ -76,8 +76,15 @@ class _People:
     validation: tuple[Path, ...]
 
 
-def train_roi(recipe: RoiRecipe, settings: RoiSettings) -> RoiBundle:
+def train_roi(recipe: RoiRecipe, settings: RoiSettings, watch: RoiWatch | None = None) -> RoiBundle:
     """Train a network by a recipe and write its bundle to ``settings.run.out``.
+
+    Parameters
+    ----------
+    recipe : RoiRecipe
+    settings : RoiSettings
+    watch : callable, optional
+        Called at each step.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def train_roi(recipe: RoiRecipe, settings: RoiSettings) -> RoiBundle:
     check_folder(run.out)
     check_start(recipe, run)
     with exclusive(run.out):
-        return _train(recipe, replace(settings, run=run), people, inputs)
+        return _train(recipe, replace(settings, run=run), people, inputs, watch)
 
 
 def _chosen(recipe: RoiRecipe, folder: Path) -> _People:
@@ -119,7 +126,11 @@ def _chosen(recipe: RoiRecipe, folder: Path) -> _People:
 
 
 def _train(
-    recipe: RoiRecipe, settings: RoiSettings, people: _People, inputs: Mapping[str, object]
+    recipe: RoiRecipe,
+    settings: RoiSettings,
+    people: _People,
+    inputs: Mapping[str, object],
+    watch: RoiWatch | None,
 ) -> RoiBundle:
     run = settings.run
     record = {"recipe": recipe.model_dump(mode="json"), "inputs": inputs, "run": _run_facts(settings)}
@@ -128,7 +139,7 @@ def _train(
     validation = draw_heads(shown, range(recipe.validation_heads), settings.n_procs)
     sources = head_sources(recipe, people.training, settings)
     judge = _judge_of(recipe, shown, settings)
-    network, progress = train_roi_network(recipe, sources, run, judge)
+    network, progress = train_roi_network(recipe, sources, run, judge, watch)
     done = {"steps": progress.step, "minutes": round(progress.seconds / 60.0, 2)}
     write_record(run.out, {**record, "done": done})
     folded = fold_roi_network(network)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from epvs_cohort.cli.live import LiveLine, line_of
+from epvs_cohort.cli.live import LiveLine, RoiLine, line_of
+from epvs_cohort.train.roi_loop import RoiState
 from epvs_cohort.train.scan_state import TrainState
 
 BEGUN = TrainState(
@@ -55,3 +56,16 @@ def test_on_a_terminal_one_line_changes_in_place() -> None:
     assert "step 199" in text
     assert text.count("\n") == 1
     assert _shown(states, terminal=True, width=30).count("\n") == 1
+
+
+def test_a_training_of_the_region_is_told_at_its_start_and_at_each_checkpoint() -> None:
+    begun = RoiState(step=1, steps=90, seconds=2.0, seconds_left=178.0, loss=3.14159, judged=None)
+    states = [replace(begun, step=n, judged="dice 0.7" if n > 5 else None) for n in range(1, 10)]
+    file = io.StringIO()
+    with RoiLine(Console(file=file, width=20)) as line:
+        for state in states:
+            line.show(state)
+    assert file.getvalue().splitlines() == [
+        "step 1/90, loss 3.14, 0:00:02 so far, 0:02:58 left",
+        "step 6/90, loss 3.14, 0:00:02 so far, 0:02:58 left; validation: dice 0.7",
+    ]

@@ -13,7 +13,7 @@ from epvs_cohort.data.head_grid import HeadGrid
 from epvs_cohort.errors import ConfigError, UsageError
 from epvs_cohort.model.roi_network import RoiArchitecture, RoiUnet, fold_roi_network
 from epvs_cohort.train.loop import RunSettings
-from epvs_cohort.train.roi_loop import RoiProgress, Sources, train_roi_network
+from epvs_cohort.train.roi_loop import RoiProgress, RoiState, Sources, train_roi_network
 from epvs_cohort.train.roi_recipe import RoiRecipe
 from epvs_cohort.train.roi_samples import Batch
 
@@ -114,3 +114,12 @@ def test_a_loss_that_is_not_finite_says_where(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="recipe 'tiny', step 1"):
         train_roi_network(RECIPE, Sources(broken, SOURCES.norm), RunSettings(tmp_path))
+
+
+def test_a_watch_is_told_of_each_step_and_the_time_left(tmp_path: Path) -> None:
+    states: list[RoiState] = []
+    train_roi_network(RECIPE, SOURCES, RunSettings(tmp_path), watch=states.append)
+    assert [state.step for state in states] == list(range(1, RECIPE.steps + 1))
+    assert {state.steps for state in states} == {RECIPE.steps}
+    assert states[0].seconds_left > 0
+    assert states[-1].seconds_left == 0
