@@ -288,7 +288,8 @@ class _Trainer:
 def _work(recipe: RoiRecipe, steps: int) -> int:
     """Voxels that go through the network in so many steps, of one head a step."""
     coarse = min(steps, recipe.coarse_steps)
-    return coarse * math.prod(recipe.grid_at(0).shape) + (steps - coarse) * math.prod(recipe.grid.shape)
+    shown = recipe.window or recipe.grid.shape
+    return coarse * math.prod(recipe.grid_at(0).shape) + (steps - coarse) * math.prod(shown)
 
 
 def _no_words(network: RoiUnet, step: int) -> str:

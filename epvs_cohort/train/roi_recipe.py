@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from epvs_cohort.data.head_grid import HeadGrid
+from epvs_cohort.data.head_grid import HeadGrid, Side
 from epvs_cohort.model.roi_bundle import check_grid
 from epvs_cohort.model.roi_network import RoiArchitecture
 from epvs_cohort.protocol import Positive, Settings
@@ -26,6 +26,9 @@ class RoiRecipe(Settings):
     #: The first steps may see heads on a coarser grid: in fewer voxels they cost less, while all is still to be learnt.
     coarse_grid: HeadGrid | None = None
     coarse_steps: Annotated[int, Field(ge=0)] = 0
+    #: The steps after them may see a window of each head somewhere in it, of so many voxels: borders are learnt on few
+    #: voxels of many heads rather than on many voxels of few.
+    window: tuple[Side, Side, Side] | None = None
     draw: WholeHeadSettings = WholeHeadSettings()
     #: People, in order of the files' names from 1 on (``1-9,12``), or names of files without their ending.
     training_people: Annotated[str, Field(min_length=1)] = "1-9"
@@ -61,6 +64,10 @@ class RoiRecipe(Settings):
             raise ValueError(
                 f"coarse_steps is {self.coarse_steps} and coarse_grid is {self.coarse_grid}; both or neither are legal"
             )
+        if self.window is not None:
+            check_grid(HeadGrid(shape=self.window, spacing_mm=self.grid.spacing_mm), self.architecture)
+            if any(n > whole for n, whole in zip(self.window, self.grid.shape, strict=True)):
+                raise ValueError(f"window {self.window} is larger than the grid, {self.grid.shape}")
         if self.coarse_steps >= self.steps:
             raise ValueError(
                 f"coarse_steps {self.coarse_steps} are all of the {self.steps} steps; the network is to run on the "
@@ -75,3 +82,7 @@ class RoiRecipe(Settings):
     def grid_at(self, step: int) -> HeadGrid:
         """Grid of the heads of a step."""
         return self.coarse_grid if self.coarse_grid is not None and step < self.coarse_steps else self.grid
+
+    def window_at(self, step: int) -> tuple[int, int, int] | None:
+        """Window of the heads of a step; None is the whole of them."""
+        return None if step < self.coarse_steps else self.window

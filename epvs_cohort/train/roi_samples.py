@@ -24,6 +24,9 @@ TRAINING, NORM, VALIDATION = 1, 2, 3
 #: Samples drawn ahead of the step they are for, for each process.
 AHEAD = 3
 
+#: Voxels along each axis.
+Window = tuple[int, int, int]
+
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -39,12 +42,15 @@ class HeadOrder:
         Its random stream.
     grid : HeadGrid
     settings : WholeHeadSettings
+    window : tuple of int, optional
+        Shape of what is kept of it.
     """
 
     person: Path
     seed: tuple[int, ...]
     grid: HeadGrid
     settings: WholeHeadSettings
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,20 @@ class Heads:
         Of the stream; that of head n is ``(*seed, n)``.
     grid : HeadGrid
     settings : WholeHeadSettings
+    window : tuple of int, optional
+        Shape of what is kept of each head, somewhere in it.
     """
 
     people: tuple[Path, ...]
     seed: tuple[int, ...]
     grid: HeadGrid
     settings: WholeHeadSettings
+    window: Window | None = None
 
     def order(self, number: int) -> HeadOrder:
         """Head ``number`` of the stream, people by turns."""
         person = self.people[number % len(self.people)]
-        return HeadOrder(person, (*self.seed, number), self.grid, self.settings)
+        return HeadOrder(person, (*self.seed, number), self.grid, self.settings, self.window)
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,16 @@ class Batch:
 
 
 def draw_ordered(order: HeadOrder) -> HeadSample:
-    """Draw one head."""
+    """Draw one head, and where a window is asked for keep a part of it, each place as likely as any other."""
     rng = np.random.default_rng(order.seed)
-    return draw_head_sample(rng, load_source(order.person), order.grid, order.settings)
+    head = draw_head_sample(rng, load_source(order.person), order.grid, order.settings)
+    if order.window is None:
+        return head
+    first = [
+        int(rng.integers(0, whole - n + 1)) for whole, n in zip(order.grid.shape, order.window, strict=True)
+    ]
+    kept = tuple(slice(low, low + n) for low, n in zip(first, order.window, strict=True))
+    return HeadSample(head.intensities[kept].copy(), head.classes[kept].copy())
 
 
 def draw_heads(heads: Heads, numbers: Sequence[int], n_procs: int) -> list[HeadSample]:

@@ -162,7 +162,7 @@ def head_sources(recipe: RoiRecipe, people: tuple[Path, ...], settings: RoiSetti
         yield from of_grid(recipe.coarse_steps if coarse else first)
 
     def of_grid(first: int) -> Iterator[Batch]:
-        heads = Heads(people, (seed, TRAINING), recipe.grid_at(first), recipe.draw)
+        heads = Heads(people, (seed, TRAINING), recipe.grid_at(first), recipe.draw, recipe.window_at(first))
         return batches(heads, recipe.batch, first, settings.n_procs)
 
     def of_norm() -> Iterator[Batch]:

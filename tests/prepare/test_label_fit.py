@@ -21,7 +21,8 @@ def grid_around(native_from_mni: FloatArray) -> Grid:
 
 
 def distances(one: FloatArray, other: FloatArray) -> FloatArray:
-    return np.linalg.norm(apply_affine(one, POINTS) - apply_affine(other, POINTS), axis=1)
+    apart: FloatArray = np.linalg.norm(apply_affine(one, POINTS) - apply_affine(other, POINTS), axis=1)
+    return apart
 
 
 def test_a_pose_and_its_size_are_found_from_the_middles_of_the_regions() -> None:

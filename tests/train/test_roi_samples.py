@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,22 @@ def test_a_head_depends_on_its_number_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first[1].classes[1].numpy(), third.classes)
     assert not torch.equal(first[0].intensities, first[1].intensities)
     assert [heads.order(n).person for n in range(3)] == [people[0], people[1], people[0]]
+
+
+def test_a_window_is_a_part_of_the_same_head(tmp_path: Path) -> None:
+    shutil.copy(BUNDLED_ANATOMY, tmp_path / "one.nii.gz")
+    whole = Heads((tmp_path / "one.nii.gz",), (5, 1), GRID, WholeHeadSettings())
+    numbers = range(4)
+    places = set()
+    for head, part in zip(
+        draw_heads(whole, numbers, 1),
+        draw_heads(replace(whole, window=(8, 16, 16)), numbers, 1),
+        strict=True,
+    ):
+        assert part.intensities.shape == part.classes.shape == (8, 16, 16)
+        windows = np.lib.stride_tricks.sliding_window_view(head.intensities, (8, 16, 16))
+        (found,) = np.argwhere((windows == part.intensities).all(axis=(3, 4, 5)))
+        i, j, k = found
+        np.testing.assert_array_equal(head.classes[i : i + 8, j : j + 16, k : k + 16], part.classes)
+        places.add((i, j, k))
+    assert len(places) > 1

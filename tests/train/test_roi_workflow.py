@@ -104,6 +104,22 @@ def test_the_first_steps_may_see_coarser_heads(people: Path, tmp_path: Path) -> 
             RoiRecipe.model_validate({**recipe.model_dump(), **wrong})
 
 
+def test_the_later_steps_may_see_windows(people: Path, tmp_path: Path) -> None:
+    coarse = HeadGrid(shape=(16, 16, 16), spacing_mm=12.0)
+    recipe = RECIPE.model_copy(update={"coarse_grid": coarse, "coarse_steps": 1, "window": (16, 16, 24)})
+    settings = RoiSettings(RunSettings(tmp_path / "out", seed=4), people)
+    sources = head_sources(recipe, (people / "a.nii",), settings)
+    assert [tuple(batch.classes.shape[1:]) for batch in islice(sources.training(0), 2)] == [
+        (16, 16, 16),
+        (16, 16, 24),
+    ]
+    # What batch norm keeps are the statistics of what the network will be shown: whole heads.
+    assert tuple(next(sources.norm()).classes.shape[1:]) == RECIPE.grid.shape
+    for wrong, words in (((16, 16, 32), "larger than the grid"), ((16, 16, 20), "multiple of 8")):
+        with pytest.raises(ValidationError, match=words):
+            RoiRecipe.model_validate({**recipe.model_dump(), "window": wrong})
+
+
 def test_nobody_trains_and_validates(people: Path, tmp_path: Path) -> None:
     settings = RoiSettings(RunSettings(tmp_path / "out"), people)
     with pytest.raises(ConfigError, match=r"b\.nii is asked for both"):
