@@ -194,7 +194,6 @@ class _Trainer:
             if time.monotonic() - saved > self._run.checkpoint_minutes * 60.0:
                 self._save()
                 self._judged = judge(self._shown(), self._progress.step) or None
-                _log.info("step %d: %s", self._progress.step, self._judged)
                 saved = time.monotonic()
         self._save()
         return self._shown(), self._progress

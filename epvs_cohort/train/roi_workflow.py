@@ -45,6 +45,13 @@ _log = logging.getLogger(__name__)
 #: Heads that a checkpoint is judged on; more would cost the time of training steps.
 JUDGED_HEADS = 8
 
+#: What is told of a checkpoint while it trains, in words; the log tells every class.
+_JUDGED = {
+    "Dice of basal ganglia": "dice basal ganglia",
+    "lowest": "lowest dice basal ganglia",
+    "error of volume": "volume error basal ganglia",
+}
+
 LIMITS = (
     "Not for diagnosis or any decision about a person. Trained on simulated images of label maps only; no figure here "
     "is an accuracy on real scans. Look at the outlines on your own scans before using them in a study."
@@ -183,7 +190,9 @@ def _judge_of(recipe: RoiRecipe, shown: Heads, settings: RoiSettings) -> Judge:
         grid = recipe.grid_at(step)
         folded = fold_roi_network(network).to(settings.run.device)
         figures = validate(folded, heads_on(grid), grid.spacing_mm)
-        return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        _log.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+        told = {words: figures[name] for words, name in _JUDGED.items() if name in figures}
+        return ", ".join(f"{words} {value:.3f}" for words, value in told.items())
 
     return judge
 
