@@ -53,13 +53,21 @@ class RoiSettings(Settings):
 
     #: ``auto``: aseg or mask where the scan brings one, else the atlas.
     method: Literal["auto", "network", "atlas", "aseg", "mask"] = "auto"
-    #: Network of the way ``network``: name of one that ships, or folder of a bundle that ``train-roi`` wrote.
-    model: Annotated[str, Field(min_length=1)] = "roi-network"
+    #: Network of the way ``network``: folder of a bundle that ``train-roi`` wrote.
+    model: Annotated[str, Field(min_length=1)] | None = None
     regions: tuple[str, ...] = ("caudate", "putamen", "pallidum", "accumbens")
     #: Radius of the dilation in mm; the paper gives none.
     dilate_mm: Annotated[float, Field(ge=0, le=10)] = 2.0
     #: Gaussian that smooths the border of the mask, in voxels of the prepared grid (paper: sigma 2, unit not given).
     smooth_sigma_voxels: Annotated[float, Field(ge=0, le=10)] = 2.0
+
+    @model_validator(mode="after")
+    def _network_named(self) -> RoiSettings:
+        if self.method == "network" and self.model is None:
+            raise ValueError(
+                "method is 'network' and model names none; a folder that train-roi wrote is needed"
+            )
+        return self
 
 
 class GridSettings(Settings):

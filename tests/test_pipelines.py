@@ -61,6 +61,16 @@ def test_illegal_cluster_setting_is_named(tmp_path: Path, line: str, said: str) 
     assert str(path) in caught.value.message
 
 
+def test_a_network_that_outlines_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text('name = "study"\n[roi]\nmethod = "network"\n', encoding="utf-8")
+    with pytest.raises(ProtocolError, match="a folder that train-roi wrote is needed") as caught:
+        load_protocol(str(path))
+    assert str(path) in caught.value.message
+    path.write_text('name = "study"\n[roi]\nmethod = "network"\nmodel = "net"\n', encoding="utf-8")
+    assert load_protocol(str(path)).roi.model == "net"
+
+
 def test_auto_is_none(tmp_path: Path) -> None:
     path = tmp_path / "lab.toml"
     path.write_text('name = "lab"\nn_procs = "auto"\ngpus = 2\nmemory_limit = "7.5GiB"\n', encoding="utf-8")

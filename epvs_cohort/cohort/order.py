@@ -61,7 +61,8 @@ def roi_model_id(protocol: Protocol) -> str | None:
     ModelError
         Its bundle cannot be used.
     """
-    return load_roi_bundle(protocol.roi.model).model_id if protocol.roi.method == "network" else None
+    roi = protocol.roi
+    return None if roi.method != "network" or roi.model is None else load_roi_bundle(roi.model).model_id
 
 
 @dataclass(frozen=True)

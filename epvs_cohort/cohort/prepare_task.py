@@ -67,9 +67,10 @@ def _make(scan: Scan, order: PrepareOrder, wanted: Provenance, known: dict[str, 
 
 
 def _segment(order: PrepareOrder) -> Segment | None:
-    if order.roi_model_id is None:
+    model = order.protocol.roi.model
+    if order.roi_model_id is None or model is None:
         return None
-    return _segmenter(order.protocol.roi.model, order.roi_model_id).segment
+    return _segmenter(model, order.roi_model_id).segment
 
 
 @functools.lru_cache(maxsize=1)

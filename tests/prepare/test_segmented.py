@@ -19,7 +19,7 @@ from tests.prepare.test_scan import DOTS, NATIVE_FROM_MNI, native_scan
 
 pytestmark = pytest.mark.slow
 
-PROTOCOL = Protocol(roi=RoiSettings(method="network"))
+PROTOCOL = Protocol(roi=RoiSettings(method="network", model="net"))
 SCAN = Scan(key="turned", path=Path("turned.nii.gz"))
 
 
@@ -75,7 +75,7 @@ def test_a_region_that_was_not_found_fails_the_scan(image: Image) -> None:
 
         return found
 
-    roi = RoiSettings(method="network", regions=("accumbens",))
+    roi = RoiSettings(method="network", model="net", regions=("accumbens",))
     with pytest.raises(RoiError, match=r"turned\.nii\.gz: .*roi\.regions \['accumbens'\]"):
         prepare_scan(SCAN, image, Protocol(roi=roi), without((7, 8)))
     with pytest.raises(RoiError, match=r"turned\.nii\.gz: of the 8 structures .* found 0"):
