@@ -1,10 +1,11 @@
-"""Measure the outline of the basal ganglia by the network beside that by the atlas, on simulated whole heads.
+"""Measure the outline of the basal ganglia by the networks beside that by the atlas, on simulated whole heads.
 
-Run ``python benchmarks/outlines.py --anatomies FOLDER --model BUNDLE``, where the folder holds whole-head label maps of
-people with FreeSurfer numbers. People 12 to 14 in order of name are measured, unless ``--people`` names others. With
-several ``--model``, each the folder that ``epvs-cohort train-roi`` wrote, each person is measured by the one that was
-neither trained nor tuned on that person: together they cross-validate. A person whom every model knows is refused; what
-a bundle without the record ``recipe.json`` was trained on cannot be known, and is taken to be others.
+Run ``python benchmarks/outlines.py --anatomies FOLDER``, where the folder holds whole-head label maps of people with
+FreeSurfer numbers. People 12 to 14 in order of name, whom the networks that ship never saw, are measured, unless
+``--people`` names others. ``--models HEAD NEAR`` names networks of one's own, folders that ``epvs-cohort train-roi``
+wrote. With several pairs each person is measured by the first that was neither trained nor tuned on that person:
+together they cross-validate. A person whom every pair knows is refused; what a bundle without the record
+``recipe.json`` was trained on cannot be known, and is taken to be others.
 
 Heads have the voxels, contrasts, ventricles, noise and motion of ``epvs-cohort simulate`` and are turned by up to 10
 degrees and shifted by up to 8 mm on each axis. Both ways register and outline the same heads, one after the other, on
@@ -36,13 +37,14 @@ from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.errors import RegistrationError, RoiError
 from epvs_cohort.geometry import Grid, centered_grid
 from epvs_cohort.head_classes import HeadClass
-from epvs_cohort.model.roi_bundle import load_roi_bundle
+from epvs_cohort.model.bundle_files import bundle_folder
+from epvs_cohort.model.roi_bundle import HEAD_MODEL, NEAR_MODEL, load_roi_pair, roi_bundles_dir
 from epvs_cohort.model.segment import Segmenter
 from epvs_cohort.prepare.mask import soft_mask
 from epvs_cohort.prepare.register import Rigid, register_rigid
 from epvs_cohort.prepare.roi import Outline, outline_roi
 from epvs_cohort.prepare.scan import ac_slice
-from epvs_cohort.prepare.segmented import find, outline_segmented
+from epvs_cohort.prepare.segmented import Looks, find, find_near, outline_segmented
 from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import Image, Scan
@@ -54,6 +56,9 @@ log = logging.getLogger("outlines")
 
 Way = Literal["network", "atlas"]
 WAYS: tuple[Way, ...] = ("network", "atlas")
+#: Networks for the whole head and for the part around the basal ganglia: names or folders.
+Models = tuple[str, str]
+SHIPPED: Models = (HEAD_MODEL, NEAR_MODEL)
 
 #: Never used for training or tuning.
 SEED = 52000
@@ -74,7 +79,7 @@ class Options:
     """The command line, checked."""
 
     people: tuple[Path, ...]
-    models: tuple[str, ...]
+    models: tuple[Models, ...]
     ways: tuple[Way, ...]
     heads: int
     seed: int
@@ -89,7 +94,7 @@ class Order:
 
     person: Path
     number: int
-    model: str | None
+    models: Models | None
     options: Options
 
 
@@ -141,7 +146,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     add = parser.add_argument
     add("--anatomies", type=Path, required=True, help="folder of label maps")
     add("--people", default="12-14", help="who is measured: numbers in order of name, or names")
-    add("--model", action="append", default=[], help="bundle of the network, by name or folder; repeatable")
+    add("--models", nargs=2, action="append", metavar=("HEAD", "NEAR"), help="networks; repeatable")
     add("--ways", default=",".join(WAYS), help="network, atlas or both")
     add("--heads", type=int, default=8, help="heads of each person")
     add("--seed", type=int, default=SEED)
@@ -152,12 +157,10 @@ def parse(arguments: Sequence[str] | None) -> Options:
     ways = tuple(way for way in WAYS if way in given.ways.split(","))
     if not ways or set(given.ways.split(",")) - set(WAYS):
         parser.error(f"--ways {given.ways}: {' and '.join(WAYS)} are legal")
-    if "network" in ways and not given.model:
-        parser.error("the network's way needs a --model")
     edges = [float(edge) for edge in given.voxel.split(",")]
     return Options(
         people=choose_people(given.anatomies, given.people),
-        models=tuple(given.model),
+        models=tuple((head, near) for head, near in given.models or [SHIPPED]),
         ways=ways,
         heads=given.heads,
         seed=given.seed,
@@ -167,17 +170,17 @@ def parse(arguments: Sequence[str] | None) -> Options:
     )
 
 
-def models_of(options: Options) -> dict[Path, str]:
-    """For each person the first model that does not know that person."""
+def models_of(options: Options) -> dict[Path, Models]:
+    """For each person the first pair that does not know that person."""
     if "network" not in options.ways:
         return {}
-    chosen: dict[Path, str] = {}
+    chosen: dict[Path, Models] = {}
     for person in options.people:
         own = file_hashes([person])[person.name]
-        strangers = [model for model in options.models if own not in known_to(model)]
+        strangers = [pair for pair in options.models if not any(own in known_to(model) for model in pair)]
         if not strangers:
             raise SystemExit(
-                f"{person}: every --model was trained or tuned on this person; none can be judged"
+                f"{person}: every pair of --models was trained or tuned on this person; none can be judged"
             )
         chosen[person] = strangers[0]
     return chosen
@@ -185,21 +188,23 @@ def models_of(options: Options) -> dict[Path, str]:
 
 def known_to(model: str) -> set[str]:
     """Hashes of the label maps that a model was trained and tuned on, as far as it is recorded."""
-    record = Path(model) / "recipe.json"
+    record = bundle_folder(model, roi_bundles_dir()) / "recipe.json"
     if not record.is_file():
         return set()
     inputs = json.loads(record.read_text())["inputs"]
     return {*inputs["training"].values(), *inputs["validation"].values()}
 
 
-def model_ids(options: Options) -> dict[str, str]:
-    """Folder or name of each model, and what it is."""
-    return {Path(model).name: load_roi_bundle(model).model_id for model in options.models}
+def model_ids(options: Options) -> list[dict[str, str]]:
+    """What each pair of networks is."""
+    pairs = [load_roi_pair(*pair) for pair in options.models if "network" in options.ways]
+    return [{"head": pair.head.model_id, "near": pair.near.model_id} for pair in pairs]
 
 
 @cache
-def _segmenter(model: str) -> Segmenter:
-    return Segmenter(load_roi_bundle(model), threads=1)
+def _looks(models: Models) -> Looks:
+    pair = load_roi_pair(*models)
+    return Looks(Segmenter(pair.head, threads=1).segment, Segmenter(pair.near, threads=1).segment_around)
 
 
 def measure(order: Order) -> list[Measured]:
@@ -217,8 +222,8 @@ def measured_way(case: Case, order: Order, way: Way) -> Measured:
     start = time.process_time()
     try:
         if way == "network":
-            assert order.model is not None
-            rigid, outline, seconds = outlined_by_network(case.image, protocol, order.model)
+            assert order.models is not None
+            rigid, outline, seconds = outlined_by_networks(case.image, protocol, _looks(order.models))
         else:
             rigid = register_rigid(case.image, protocol.registration, load_atlas())
             seconds = time.process_time() - start
@@ -238,13 +243,14 @@ def measured_way(case: Case, order: Order, way: Way) -> Measured:
     )
 
 
-def outlined_by_network(image: Image, protocol: Protocol, model: str) -> tuple[Rigid, Outline, float]:
-    """Pose, outline, and the seconds of the pose alone; the rest is the network's."""
+def outlined_by_networks(image: Image, protocol: Protocol, looks: Looks) -> tuple[Rigid, Outline, float]:
+    """Pose, outline, and the seconds of the pose alone; the rest is the networks'."""
     atlas = load_atlas()
-    found = find(image, _segmenter(model).segment, atlas)
+    whole = find(image, looks, atlas)
     start = time.process_time()
-    rigid = register_rigid(image, protocol.registration, atlas, (start_of(found.fit.similarity),))
+    rigid = register_rigid(image, protocol.registration, atlas, (start_of(whole.fit.similarity),))
     seconds = time.process_time() - start
+    found = find_near(image, rigid, whole, looks, atlas)
     return rigid, outline_segmented(image, rigid, found, protocol, atlas), seconds
 
 

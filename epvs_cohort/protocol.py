@@ -53,21 +53,19 @@ class RoiSettings(Settings):
 
     #: ``auto``: aseg or mask where the scan brings one, else the atlas.
     method: Literal["auto", "network", "atlas", "aseg", "mask"] = "auto"
-    #: Network of the way ``network``: folder of a bundle that ``train-roi`` wrote.
-    model: Annotated[str, Field(min_length=1)] | None = None
+    #: Networks of the way ``network``, for the whole head and for the part around the basal ganglia: name of a bundle
+    #: that ships, or folder that ``train-roi`` wrote; without one, those that ship.
+    head_model: Annotated[str, Field(min_length=1)] | None = None
+    near_model: Annotated[str, Field(min_length=1)] | None = None
     regions: tuple[str, ...] = ("caudate", "putamen", "pallidum", "accumbens")
     #: Radius of the dilation in mm; the paper gives none.
     dilate_mm: Annotated[float, Field(ge=0, le=10)] = 2.0
     #: Gaussian that smooths the border of the mask, in voxels of the prepared grid (paper: sigma 2, unit not given).
     smooth_sigma_voxels: Annotated[float, Field(ge=0, le=10)] = 2.0
 
-    @model_validator(mode="after")
-    def _network_named(self) -> RoiSettings:
-        if self.method == "network" and self.model is None:
-            raise ValueError(
-                "method is 'network' and model names none; a folder that train-roi wrote is needed"
-            )
-        return self
+
+#: Settings that name networks, which have hashes of their own.
+_ROI_MODELS = {"head_model", "near_model"}
 
 
 class GridSettings(Settings):
@@ -156,14 +154,14 @@ class Protocol(Settings):
     @property
     def protocol_id(self) -> str:
         """Hash of every setting but the models, which have hashes of their own: 16 hexadecimal digits."""
-        return digest(self.model_dump(mode="json", exclude={"model": True, "roi": {"model"}}))
+        return digest(self.model_dump(mode="json", exclude={"model": True, "roi": _ROI_MODELS}))
 
     @property
     def prepare_id(self) -> str:
-        """Hash of the settings that a prepared volume depends on, but for the network that outlines."""
+        """Hash of the settings that a prepared volume depends on, but for the networks that outline."""
         parts = {"registration", "roi", "grid", "trim"}
         # Of the input settings only this one changes what is read; the others refuse or let pass.
-        settings = self.model_dump(mode="json", include=parts, exclude={"roi": {"model"}})
+        settings = self.model_dump(mode="json", include=parts, exclude={"roi": _ROI_MODELS})
         return digest({**settings, "four_d": self.input.four_d})
 
     @property

@@ -180,7 +180,7 @@ class PreparedVolume:
 
 @dataclass(frozen=True)
 class HeadSegmentation:
-    """Parts of a whole head on a coarse grid, and how sure of them the network was.
+    """Parts of a head on a coarse grid, and how sure of them the network was.
 
     Attributes
     ----------
@@ -189,7 +189,8 @@ class HeadSegmentation:
     probabilities : ndarray, shape (17, I, J, K), float32
         Of each class; they sum to 1.
     grid : Grid
-        In native RAS mm, along its axes.
+        In native RAS mm; along its axes for a whole head, along those of the rigid frame for the part around the
+        basal ganglia.
     volumes_ml : mapping of str to float
         Name of each class of the brain to the sum of its probabilities times the voxel.
     entropy_inside, entropy_border : float or None

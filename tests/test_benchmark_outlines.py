@@ -16,10 +16,10 @@ import pytest
 
 from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.head_grid import HeadGrid, head_center
-from epvs_cohort.geometry import centered_grid
+from epvs_cohort.geometry import FloatArray, centered_grid
 from epvs_cohort.head_classes import BASAL_GANGLIA, CLASS_NAMES
 from epvs_cohort.prepare.register import register_rigid
-from epvs_cohort.prepare.segmented import find, outline_segmented
+from epvs_cohort.prepare.segmented import Looks, find, outline_segmented
 from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import HeadSegmentation, Image, Scan
@@ -56,7 +56,10 @@ def test_outlines_are_judged_by_what_was_rendered(tmp_path: Path, bench: Bench) 
         chances = (np.arange(len(CLASS_NAMES))[:, None, None, None] == labels).astype(np.float32)
         return HeadSegmentation(labels, chances, grid, {}, None, None, "perfect")
 
-    segmented = find(case.image, perfect, atlas)
+    def near(image: Image, native_from_frame: FloatArray, center_mm: FloatArray) -> HeadSegmentation:
+        raise AssertionError("only the whole look is asked for")
+
+    segmented = find(case.image, Looks(perfect, near), atlas)
     rigid = register_rigid(case.image, protocol.registration, atlas, (start_of(segmented.fit.similarity),))
     outline = outline_segmented(case.image, rigid, segmented, protocol, atlas)
     grid = centered_grid(protocol.grid.shape, protocol.grid.spacing_mm, outline.center_mm)
@@ -78,11 +81,15 @@ def test_who_trained_a_network_is_not_measured_by_it(tmp_path: Path, bench: Benc
         record = {"inputs": {"training": hashes, "validation": {}}}
         (tmp_path / model / "recipe.json").write_text(json.dumps(record))
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    arguments = ["--anatomies", str(tmp_path), "--people", "1-3", "--model", one]
-    with pytest.raises(SystemExit, match=r"a\.nii: every --model"):
+    arguments = ["--anatomies", str(tmp_path), "--people", "1-3", "--models", one, one]
+    with pytest.raises(SystemExit, match=r"a\.nii: every pair of --models"):
         module.models_of(module.parse(arguments))
-    chosen = module.models_of(module.parse([*arguments, "--model", two]))
-    assert {path.stem: model for path, model in chosen.items()} == {"a": two, "b": two, "c": one}
+    chosen = module.models_of(module.parse([*arguments, "--models", two, one, "--models", two, two]))
+    assert {path.stem: model for path, model in chosen.items()} == {
+        "a": (two, two),
+        "b": (two, two),
+        "c": (one, one),
+    }
 
 
 def test_means_and_extremes_of_outlines_are_told(bench: Bench) -> None:

@@ -61,14 +61,16 @@ def test_illegal_cluster_setting_is_named(tmp_path: Path, line: str, said: str) 
     assert str(path) in caught.value.message
 
 
-def test_a_network_that_outlines_is_named(tmp_path: Path) -> None:
+def test_networks_that_outline_may_be_named(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text('name = "study"\n[roi]\nmethod = "network"\n', encoding="utf-8")
-    with pytest.raises(ProtocolError, match="a folder that train-roi wrote is needed") as caught:
-        load_protocol(str(path))
-    assert str(path) in caught.value.message
-    path.write_text('name = "study"\n[roi]\nmethod = "network"\nmodel = "net"\n', encoding="utf-8")
-    assert load_protocol(str(path)).roi.model == "net"
+    shipped = load_protocol(str(path))
+    assert (shipped.roi.head_model, shipped.roi.near_model) == (None, None)
+    path.write_text('name = "study"\n[roi]\nmethod = "network"\nnear_model = "net"\n', encoding="utf-8")
+    own = load_protocol(str(path))
+    assert own.roi.near_model == "net"
+    # What a network is counts, not where it lies; its hash goes in beside.
+    assert (own.prepare_id, own.protocol_id) == (shipped.prepare_id, shipped.protocol_id)
 
 
 def test_auto_is_none(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ COMMANDS: Final = {
     ),
     "train-roi": (
         "train_roi:train_roi",
-        "Train the network that outlines the basal ganglia in any contrast, from label maps of heads alone.",
+        "Train a network that outlines the basal ganglia in any contrast, from label maps of heads alone.",
     ),
     "compare": (
         "compare:compare",

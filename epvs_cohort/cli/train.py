@@ -283,7 +283,7 @@ def _refuse_roi(name: str, recipe: AnyRecipe) -> None:
 
     if isinstance(recipe, RoiRecipe):
         raise UsageError(
-            f"--recipe {name}: trains the network that outlines the basal ganglia",
+            f"--recipe {name}: trains a network that outlines the basal ganglia",
             hint="epvs-cohort train-roi takes it",
         )
 

@@ -15,7 +15,7 @@ from epvs_cohort.cli.train import stoppable
 from epvs_cohort.errors import UsageError
 
 #: Recipe where none is named.
-ROI_RECIPE = "roi-network"
+ROI_RECIPE = "roi-near"
 
 #: Figures of the bundle that are told at the end.
 _TOLD = ("dice basal ganglia", "lowest dice basal ganglia", "volume error basal ganglia")
@@ -58,7 +58,7 @@ def train_roi(
     device: options.Device = "auto",
     resume: options.Resume = False,
 ) -> None:
-    """Train the network that outlines the basal ganglia in any contrast, from label maps of heads alone."""
+    """Train a network that outlines the basal ganglia in any contrast, from label maps of heads alone."""
     with stoppable(out):
         from epvs_cohort.train.loop import RunSettings
         from epvs_cohort.train.recipe import load_recipe

@@ -11,7 +11,7 @@ from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.identity import FileState
 from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.model.predict import Precision
-from epvs_cohort.model.roi_bundle import load_roi_bundle
+from epvs_cohort.model.roi_bundle import load_roi_pair
 from epvs_cohort.prepare.scan import PREPARE_VERSION
 from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.records import Scan
@@ -31,7 +31,7 @@ class PrepareOrder:
     anew : bool
         Prepare, predict and detect again whatever is there.
     roi_model_id : str or None
-        Of the network that outlines; None where the protocol asks for none.
+        Of the networks that outline; None where the protocol asks for none.
     """
 
     protocol: Protocol
@@ -54,15 +54,15 @@ class PrepareOrder:
 
 
 def roi_model_id(protocol: Protocol) -> str | None:
-    """Hash of the network that the protocol has the region outlined by; None where it asks for none.
+    """Hash of the networks that the protocol has the region outlined by; None where it asks for none.
 
     Raises
     ------
     ModelError
-        Its bundle cannot be used.
+        A bundle of theirs cannot be used.
     """
     roi = protocol.roi
-    return None if roi.method != "network" or roi.model is None else load_roi_bundle(roi.model).model_id
+    return load_roi_pair(roi.head_model, roi.near_model).model_id if roi.method == "network" else None
 
 
 @dataclass(frozen=True)

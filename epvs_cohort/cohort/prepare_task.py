@@ -13,10 +13,10 @@ from epvs_cohort.data.identity import sha256_of
 from epvs_cohort.data.images import read_image
 from epvs_cohort.data.store import PreparedStore, Provenance
 from epvs_cohort.errors import ModelError
-from epvs_cohort.model.roi_bundle import load_roi_bundle
+from epvs_cohort.model.roi_bundle import load_roi_pair
 from epvs_cohort.model.segment import Segmenter
 from epvs_cohort.prepare.scan import prepare_scan
-from epvs_cohort.prepare.segmented import Segment
+from epvs_cohort.prepare.segmented import Looks
 from epvs_cohort.protocol import digest
 from epvs_cohort.records import PreparedRef, Scalar, Scan
 
@@ -60,26 +60,29 @@ def _make(scan: Scan, order: PrepareOrder, wanted: Provenance, known: dict[str, 
     began = time.perf_counter()
     image = read_image(scan.path, order.protocol.input)
     known.update(acquisition_columns(image.grid, image.facts))
-    volume = prepare_scan(scan, image, order.protocol, _segment(order))
+    volume = prepare_scan(scan, image, order.protocol, _looks(order))
     made = replace(wanted, seconds=time.perf_counter() - began)
     store.save(volume, made)
     return _ref(store, scan, made, reused=False)
 
 
-def _segment(order: PrepareOrder) -> Segment | None:
-    model = order.protocol.roi.model
-    if order.roi_model_id is None or model is None:
+def _looks(order: PrepareOrder) -> Looks | None:
+    if order.roi_model_id is None:
         return None
-    return _segmenter(model, order.roi_model_id).segment
+    roi = order.protocol.roi
+    return _loaded_looks(roi.head_model, roi.near_model, order.roi_model_id)
 
 
 @functools.lru_cache(maxsize=1)
-def _segmenter(model: str, model_id: str) -> Segmenter:
-    bundle = load_roi_bundle(model)
-    if bundle.model_id != model_id:
-        raise ModelError(f"{model}: holds model {bundle.model_id}, the run was started with {model_id}")
+def _loaded_looks(head_model: str | None, near_model: str | None, model_id: str) -> Looks:
+    pair = load_roi_pair(head_model, near_model)
+    if pair.model_id != model_id:
+        raise ModelError(
+            f"the networks that outline are {pair.model_id}, the run was started with {model_id}",
+            hint="every worker must see the bundles that roi.head_model and roi.near_model name, unchanged",
+        )
     # Preparation is CPU work, and in float32: the outline is then the same on every worker.
-    return Segmenter(bundle)
+    return Looks(Segmenter(pair.head).segment, Segmenter(pair.near).segment_around)
 
 
 def _ref(store: PreparedStore, scan: Scan, made: Provenance, *, reused: bool) -> PreparedRef:

@@ -1,11 +1,11 @@
-"""The coarse grid that a whole head is segmented on: where it lies in a scan, and what is put on it.
+"""The coarse grid that a head, or a part of one, is segmented on: where it lies in a scan, and what is put on it.
 
 What a network is trained on and what it is shown later go through the same functions here.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from epvs_cohort.records import Float32Array, Image
 
 Side = Annotated[int, Field(ge=16, le=512, multiple_of=8)]
 BoolArray = npt.NDArray[np.bool_]
+#: What a grid lies around: the middle of a head as `head_center` finds it, or the middle of the basal ganglia as a
+#: registration finds it.
+CenteredOn = Literal["head", "basal ganglia"]
 
 #: Percentiles of what is seen that become 0 and 1; the higher one is of what is brighter than the mean, so that the
 #: share of air in a scan changes it little.
@@ -46,13 +49,13 @@ _BINS: Final = 128
 
 
 class HeadGrid(Settings):
-    """Shape and spacing of the grid; it lies along the axes of the scan's RAS frame."""
+    """Shape and spacing of the grid; it lies along the axes of an RAS frame."""
 
     shape: tuple[Side, Side, Side] = (80, 96, 80)
     spacing_mm: Positive = 2.0
 
     def at(self, center_mm: npt.ArrayLike) -> Grid:
-        """The grid with its middle at a point, RAS mm."""
+        """The grid with its middle at a point of the frame, mm."""
         return centered_grid(self.shape, (self.spacing_mm,) * 3, center_mm)
 
 
@@ -117,7 +120,7 @@ def on_grid(image: Image, grid: Grid) -> tuple[Float32Array, BoolArray]:
     image : Image
         In the storage order of `data.orient.closest_canonical`: blocks of voxels are averaged from the first on.
     grid : Grid
-        In native RAS mm.
+        In native RAS mm, turned or not.
 
     Returns
     -------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from epvs_cohort.data.head_grid import HeadGrid
+from epvs_cohort.data.head_grid import CenteredOn, HeadGrid
+from epvs_cohort.errors import ModelError
 from epvs_cohort.head_classes import CLASS_NAMES
 from epvs_cohort.model.bundle_files import (
     Finite,
@@ -22,6 +23,10 @@ from epvs_cohort.model.bundle_files import (
 from epvs_cohort.model.roi_network import RoiArchitecture, RoiUnet
 from epvs_cohort.protocol import Settings, digest
 
+#: Bundles that outline where a protocol names none.
+HEAD_MODEL: Final = "roi-head"
+NEAR_MODEL: Final = "roi-near"
+
 
 class RoiCard(Settings):
     """Content of ``model.json``."""
@@ -34,6 +39,8 @@ class RoiCard(Settings):
     classes: tuple[str, ...] = CLASS_NAMES
     #: Grid that the network was trained on, and how intensities were scaled there.
     grid: HeadGrid = HeadGrid()
+    #: What that grid lay around: a network for whole heads, or for the part around the basal ganglia.
+    centered_on: CenteredOn = "head"
     normalisation: Literal["percentiles-1-98"] = "percentiles-1-98"
     #: What it was trained on, in words; says so where the scans are simulated.
     trained_on: Annotated[str, Field(min_length=1)]
@@ -74,8 +81,21 @@ class RoiBundle:
     @property
     def model_id(self) -> str:
         """Hash of the weights and of all in the card that an outline depends on: 16 hexadecimal digits."""
-        functional = {"architecture", "classes", "grid", "normalisation", "weights_sha256"}
+        functional = {"architecture", "classes", "grid", "centered_on", "normalisation", "weights_sha256"}
         return digest(self.card.model_dump(mode="json", include=functional))
+
+
+@dataclass(frozen=True)
+class RoiPair:
+    """The two networks that outline a scan: one looks at the whole head, one closely at the basal ganglia."""
+
+    head: RoiBundle
+    near: RoiBundle
+
+    @property
+    def model_id(self) -> str:
+        """Hash of both."""
+        return digest({"head": self.head.model_id, "near": self.near.model_id})
 
 
 def roi_bundles_dir() -> Path:
@@ -102,6 +122,27 @@ def load_roi_bundle(name_or_dir: str) -> RoiBundle:
     network = RoiUnet(card.architecture)
     network.load_state_dict(read_weights(folder, card.weights_sha256, network), strict=True)
     return RoiBundle(card, network.eval().requires_grad_(False))
+
+
+def load_roi_pair(head_model: str | None = None, near_model: str | None = None) -> RoiPair:
+    """Load the two networks that outline; None is the one that ships with the package.
+
+    Raises
+    ------
+    ModelError
+        A bundle cannot be loaded, or is the one of the other place.
+    """
+    pair = RoiPair(load_roi_bundle(head_model or HEAD_MODEL), load_roi_bundle(near_model or NEAR_MODEL))
+    for name, setting, bundle, wanted in (
+        (head_model or HEAD_MODEL, "head_model", pair.head, "head"),
+        (near_model or NEAR_MODEL, "near_model", pair.near, "basal ganglia"),
+    ):
+        if bundle.card.centered_on != wanted:
+            raise ModelError(
+                f"{name}: was trained on grids around the {bundle.card.centered_on}; as roi.{setting} only one "
+                f"trained around the {wanted} is legal"
+            )
+    return pair
 
 
 def save_roi_bundle(folder: Path, card: RoiCard, network: RoiUnet, readme: str) -> RoiBundle:

@@ -22,7 +22,7 @@ from epvs_cohort.prepare.quality import measure
 from epvs_cohort.prepare.register import Rigid, register_rigid
 from epvs_cohort.prepare.resample import field_of_view, inverse, resample_cubic
 from epvs_cohort.prepare.roi import Outline, outline_roi, roi_way
-from epvs_cohort.prepare.segmented import Segment, find, outline_segmented
+from epvs_cohort.prepare.segmented import Looks, find, find_near, outline_segmented
 from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.prepare.trim import Trimmed, trim
 from epvs_cohort.protocol import Protocol
@@ -69,9 +69,7 @@ class _Voxels:
     trimmed: Trimmed
 
 
-def prepare_scan(
-    scan: Scan, image: Image, protocol: Protocol, segment: Segment | None = None
-) -> PreparedVolume:
+def prepare_scan(scan: Scan, image: Image, protocol: Protocol, looks: Looks | None = None) -> PreparedVolume:
     """Register, outline, resample, mask, trim and measure one scan (paper, Sec. 3).
 
     Parameters
@@ -82,8 +80,8 @@ def prepare_scan(
         Native voxels.
     protocol : Protocol
         Settings of the study.
-    segment : callable or None
-        Finds the parts of a head in a native scan; needed where a network outlines the region.
+    looks : Looks or None
+        Find the parts of a head in a scan; needed where networks outline the region.
 
     Returns
     -------
@@ -92,7 +90,7 @@ def prepare_scan(
     Raises
     ------
     ConfigError
-        A network is to outline the region, and there is none.
+        Networks are to outline the region, and there are none.
     RoiError
         More than half of the basal ganglia lie outside the field of view, or nothing is outlined.
     RegistrationError
@@ -101,18 +99,18 @@ def prepare_scan(
         The region holds no positive intensity.
     """
     try:
-        return _prepared(scan, image, protocol, segment)
+        return _prepared(scan, image, protocol, looks)
     except ScanError as error:
         if str(scan.path) in error.message:
             raise
         raise type(error)(f"{scan.path}: {error.message}", hint=error.hint) from error
 
 
-def _prepared(scan: Scan, stored: Image, protocol: Protocol, segment: Segment | None) -> PreparedVolume:
+def _prepared(scan: Scan, stored: Image, protocol: Protocol, looks: Looks | None) -> PreparedVolume:
     seconds: dict[str, float] = {}
     atlas, image = load_atlas(), closest_canonical(stored)
     if roi_way(scan, protocol) == "network":
-        placed = _place_segmented(scan, image, protocol, segment, seconds)
+        placed = _place_segmented(scan, image, protocol, looks, seconds)
     else:
         placed = _place(scan, image, protocol, seconds)
     voxels = _voxels(scan, image, protocol, placed, seconds)
@@ -174,16 +172,18 @@ def _place(scan: Scan, image: Image, protocol: Protocol, seconds: dict[str, floa
 
 
 def _place_segmented(
-    scan: Scan, image: Image, protocol: Protocol, segment: Segment | None, seconds: dict[str, float]
+    scan: Scan, image: Image, protocol: Protocol, looks: Looks | None, seconds: dict[str, float]
 ) -> _Placed:
-    """The network goes first: what it found is where the registration starts from."""
-    if segment is None:
-        raise ConfigError("roi.method is 'network', and no function that segments a head was handed down")
+    """A coarse look says where the registration starts, and that where the close look goes."""
+    if looks is None:
+        raise ConfigError("roi.method is 'network', and no functions that segment a head were handed down")
     atlas = load_atlas()
-    with _timed(seconds, "segment"):
-        found = find(image, segment, atlas)
+    with _timed(seconds, "whole look"):
+        whole = find(image, looks, atlas)
     with _timed(seconds, "rigid"):
-        rigid = register_rigid(image, protocol.registration, atlas, (start_of(found.fit.similarity),))
+        rigid = register_rigid(image, protocol.registration, atlas, (start_of(whole.fit.similarity),))
+    with _timed(seconds, "near look"):
+        found = find_near(image, rigid, whole, looks, atlas)
     with _timed(seconds, "outline"):
         outline = outline_segmented(image, rigid, found, protocol, atlas)
     return _checked(scan, image, protocol, rigid, outline)

@@ -1,4 +1,4 @@
-"""Outline of the basal ganglia from a network's segmentation of the head; no affine or B-spline stage is needed."""
+"""Outline of the basal ganglia from networks' segmentation of the head; no affine or B-spline stage is needed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,34 @@ from epvs_cohort.prepare.outlines import (
     nearest_on_grid,
 )
 from epvs_cohort.prepare.register import ROI_CENTER_MM, Rigid, rigid_part
+from epvs_cohort.prepare.resample import inverse
 from epvs_cohort.prepare.roi import Outline, wanted_labels
 from epvs_cohort.prepare.similarity import similarity
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import HeadSegmentation, Image, LabelArray, MniMap, QcValue
 
-#: Finds the parts of a head in a native scan; handed down, for networks live elsewhere.
-Segment = Callable[[Image], HeadSegmentation]
 
-#: A voxel belongs to the region where the probabilities of its structures together exceed this.
-THRESHOLD: Final = 0.5
+@dataclass(frozen=True)
+class Looks:
+    """The two looks that outline a scan; handed down, for networks live elsewhere.
+
+    Attributes
+    ----------
+    whole : callable
+        Finds the parts of a head in a native scan, coarsely and wherever the head lies.
+    near : callable
+        Finds them closely on a grid around a point: called with the scan, the map (4, 4) of a frame that the head lies
+        straight in to native RAS mm, and the point, mm of that frame.
+    """
+
+    whole: Callable[[Image], HeadSegmentation]
+    near: Callable[[Image, FloatArray, FloatArray], HeadSegmentation]
+
+
+#: A voxel belongs to the region where the probabilities of its structures together exceed this. Of 0.5, 0.45, 0.42,
+#: 0.4 and 0.35 it is the highest at which the dilated mask holds 99 % of the true region, on average over 16 simulated
+#: heads of the people who validated the networks that ship.
+THRESHOLD: Final = 0.42
 #: Voxels of the segmentation around the region that are kept with it.
 _MARGIN: Final = 3
 
@@ -50,21 +68,34 @@ _TISSUE_OF: Final = {
 
 @dataclass(frozen=True)
 class Found:
-    """What a network found in a scan, and how it lies to MNI152."""
+    """What a look at a scan found, and how that lies to MNI152."""
 
     head: HeadSegmentation
     fit: LabelFit
 
 
-def find(image: Image, segment: Segment, atlas: Atlas) -> Found:
-    """Segment a native scan and fit the atlas's labels to what was found.
+def find(image: Image, looks: Looks, atlas: Atlas) -> Found:
+    """Look at a whole scan and fit the atlas's labels to what was found.
 
     Raises
     ------
     RoiError
         Too little of the basal ganglia was found.
     """
-    head = segment(image)
+    head = looks.whole(image)
+    return Found(head, fit_labels(head, atlas))
+
+
+def find_near(image: Image, rigid: Rigid, whole: Found, looks: Looks, atlas: Atlas) -> Found:
+    """Look closely at where the basal ganglia were found in the whole scan, and fit the atlas's labels anew.
+
+    Raises
+    ------
+    RoiError
+        Too little of the basal ganglia was found.
+    """
+    center_mm = apply_affine(rigid.rigid_from_native @ whole.fit.affine, ROI_CENTER_MM)
+    head = looks.near(image, inverse(rigid.rigid_from_native), center_mm)
     return Found(head, fit_labels(head, atlas))
 
 
@@ -80,6 +111,7 @@ def outline_segmented(image: Image, rigid: Rigid, found: Found, protocol: Protoc
     rigid : Rigid
         Pose of the scan.
     found : Found
+        By the close look.
     protocol : Protocol
         Names the regions.
     atlas : Atlas

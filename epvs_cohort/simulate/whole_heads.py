@@ -1,6 +1,6 @@
 """Whole heads of random shape, pose, contrast and quality on a coarse grid, with the class of each voxel.
 
-They are what the network that outlines the basal ganglia is trained on, in SynthSeg's manner (Billot et al. 2023,
+They are what the networks that outline the basal ganglia are trained on, in SynthSeg's manner (Billot et al. 2023,
 Medical Image Analysis 86:102789): label maps in, images of any contrast out, no real scan. They lie as scans lie before
 any registration.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy import ndimage
 
-from epvs_cohort.data.head_grid import ROI_FROM_CENTER_MM, HeadGrid, normalised
+from epvs_cohort.data.head_grid import ROI_FROM_CENTER_MM, CenteredOn, HeadGrid, normalised
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine
 from epvs_cohort.head_classes import HeadClass, class_table, mirror_table
 from epvs_cohort.protocol import Settings
@@ -64,9 +64,11 @@ _FACE_MARGIN_VOXELS: Final = 3
 class WholeHeadSettings(Settings):
     """How widely heads are drawn."""
 
+    #: What the grid lies around.
+    centered_on: CenteredOn = "head"
     #: Largest turn of a head on each axis; each head has a limit of its own, even from the first to the second number.
     pose_deg: tuple[float, float] = (5.0, 30.0)
-    #: Largest shift along x, y and z from where the grid is centred on a head.
+    #: Largest shift along x, y and z from where the grid is centred.
     shift_mm: tuple[float, float, float] = (10.0, 18.0, 20.0)
     #: Standard deviations of `simulate.warp.ShapeVariation`.
     scale: Annotated[float, Field(ge=0, le=0.2)] = 0.06
@@ -202,7 +204,9 @@ def _place(
     center = warp.inverse(anatomy.roi_center_mm)
     limit = float(rng.uniform(*settings.pose_deg))
     pose = random_rigid(rng, center, limit, 0.0)
-    shift = rng.uniform(-1.0, 1.0, 3) * np.asarray(settings.shift_mm) - np.asarray(ROI_FROM_CENTER_MM)
+    shift = rng.uniform(-1.0, 1.0, 3) * np.asarray(settings.shift_mm)
+    if settings.centered_on == "head":
+        shift -= np.asarray(ROI_FROM_CENTER_MM)
     return warp, Placed(grid.at(center + shift), inverse_of(pose))
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from epvs_cohort import __version__
-from epvs_cohort.data.head_grid import HeadGrid
+from epvs_cohort.data.head_grid import CenteredOn, HeadGrid
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.errors import ConfigError
 from epvs_cohort.model.bundle_files import CARD_FILE, NO_HASH
@@ -50,6 +51,15 @@ _JUDGED = {
     "Dice of basal ganglia": "dice basal ganglia",
     "lowest": "lowest dice basal ganglia",
     "error of volume": "volume error basal ganglia",
+}
+
+_WHERE: Final[dict[CenteredOn, str]] = {
+    "head": "on a whole scan, before any registration",
+    "basal ganglia": "around the basal ganglia of a scan that lies straight after rigid registration",
+}
+_ALONG: Final[dict[CenteredOn, str]] = {
+    "head": "around the middle of the head, along the axes of the scan's RAS frame",
+    "basal ganglia": "around the middle of the basal ganglia, along the axes of the frame of the rigid registration",
 }
 
 LIMITS = (
@@ -215,6 +225,7 @@ def _card(recipe: RoiRecipe, people: _People, run: RunSettings, figures: dict[st
         name=recipe.name,
         architecture=recipe.architecture,
         grid=recipe.grid,
+        centered_on=recipe.draw.centered_on,
         trained_on=(
             f"simulated images only: heads of random shape, pose, contrast, resolution and quality, drawn from the "
             f"label maps of {len(people.training)} people (seed {run.seed}); no real scan"
@@ -235,13 +246,13 @@ def _readme(card: RoiCard, progress: RoiProgress, run: RunSettings) -> str:
     rows = "\n".join(f"| {name} | {value:g} |" for name, value in card.validation.items())
     return f"""# {card.name}
 
-Tells the basal ganglia and the other parts of a head apart on a whole scan, before any registration and in any
+Tells the basal ganglia and the other parts of a head apart {_WHERE[card.centered_on]}, in any
 contrast. **Trained on simulated images; no figure below is an accuracy on real scans.**
 
 * **Network:** 3D U-Net, feature maps {widths}, {card.architecture.convs_per_level} convolutions a level; batch norm
   folded into the convolutions.
 * **Classes:** {", ".join(card.classes)}.
-* **Grid:** {shape} voxels of {card.grid.spacing_mm:g} mm along the axes of the scan's RAS frame; intensities scaled as
+* **Grid:** {shape} voxels of {card.grid.spacing_mm:g} mm {_ALONG[card.centered_on]}; intensities scaled as
   `{card.normalisation}`.
 * **Trained on:** {card.trained_on}
 * **Run:** {progress.step} steps in {progress.seconds / 60.0:.0f} minutes; {run.device}, threads {run.threads}.

@@ -58,7 +58,7 @@ def test_recipes_of_another_command_are_refused(command: Call, people: Path, tmp
     code, _, said = command("train-roi", "--anatomies", people, "--out", out, "--recipe", "gp-unet-sim")
     assert code == 2
     assert "trains a network that counts" in said
-    code, _, said = command("train", "--out", out, "--recipe", "roi-network")
+    code, _, said = command("train", "--out", out, "--recipe", "roi-near")
     assert code == 2
     assert "epvs-cohort train-roi takes it" in said
     assert not out.exists()

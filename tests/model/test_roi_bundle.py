@@ -9,24 +9,34 @@ from typing import Any
 import pytest
 import torch
 
-from epvs_cohort.data.head_grid import NORMALISATION, HeadGrid
+from epvs_cohort.data.head_grid import NORMALISATION, CenteredOn, HeadGrid
 from epvs_cohort.errors import ModelError
 from epvs_cohort.model.bundle import load_bundle
 from epvs_cohort.model.bundle_files import CARD_FILE, NO_HASH, WEIGHTS_FILE
 from epvs_cohort.model.network import Architecture
-from epvs_cohort.model.roi_bundle import RoiBundle, RoiCard, load_roi_bundle, save_roi_bundle
+from epvs_cohort.model.roi_bundle import (
+    HEAD_MODEL,
+    NEAR_MODEL,
+    RoiBundle,
+    RoiCard,
+    bundled_roi_models,
+    load_roi_bundle,
+    load_roi_pair,
+    save_roi_bundle,
+)
 from epvs_cohort.model.roi_network import RoiArchitecture, RoiUnet, fold_roi_network
 from tests.model.conftest import save_tiny
 
 ARCHITECTURE = RoiArchitecture(widths=(2, 3), convs_per_level=1)
 
 
-def save(folder: Path, network: RoiUnet | None = None) -> RoiBundle:
+def save(folder: Path, network: RoiUnet | None = None, centered_on: CenteredOn = "head") -> RoiBundle:
     torch.manual_seed(0)
     card = RoiCard(
         name="tiny",
         architecture=ARCHITECTURE,
         grid=HeadGrid(shape=(16, 24, 16), spacing_mm=8.0),
+        centered_on=centered_on,
         trained_on="nothing: random weights of a test",
         weights_sha256=NO_HASH,
     )
@@ -99,6 +109,28 @@ def test_networks_that_count_and_that_segment_are_not_confused(tmp_path: Path) -
         load_bundle(str(tmp_path / "segments"))
     with pytest.raises(ModelError, match="count_target"):
         load_roi_bundle(str(tmp_path / "counts"))
+
+
+def test_each_network_of_a_pair_has_its_place(tmp_path: Path) -> None:
+    head, near = str(tmp_path / "head"), str(tmp_path / "near")
+    save(tmp_path / "head")
+    save(tmp_path / "near", centered_on="basal ganglia")
+    pair = load_roi_pair(head, near)
+    assert pair.head.model_id != pair.near.model_id
+    assert load_roi_pair(head, None).model_id != pair.model_id != load_roi_pair(None, near).model_id
+    with pytest.raises(ModelError, match=r"near: .*around the basal ganglia; as roi\.head_model .*the head"):
+        load_roi_pair(near, head)
+    with pytest.raises(ModelError, match=r"head: .*around the head; as roi\.near_model .*the basal ganglia"):
+        load_roi_pair(head, head)
+
+
+def test_the_networks_that_ship_are_a_pair() -> None:
+    assert bundled_roi_models() == [HEAD_MODEL, NEAR_MODEL]
+    pair = load_roi_pair()
+    assert (pair.head.card.name, pair.near.card.name) == (HEAD_MODEL, NEAR_MODEL)
+    for bundle in (pair.head, pair.near):
+        assert "simulated" in bundle.card.trained_on
+        assert bundle.card.limits
 
 
 def test_folding_changes_nothing_that_is_computed() -> None:

@@ -17,6 +17,7 @@ from epvs_cohort.model.roi_network import RoiArchitecture, RoiUnet
 from epvs_cohort.model.segment import Segmenter
 from epvs_cohort.model.unet import ConvUnit
 from epvs_cohort.records import Image
+from epvs_cohort.simulate.warp import random_rigid
 
 #: A brightness at which the network of the test says putamen, and one at which it says white matter.
 PUTAMEN, WHITE = 1.0, 0.6
@@ -92,6 +93,22 @@ def test_a_grid_far_from_the_basal_ganglia_is_laid_anew() -> None:
     deep = (0.0, -38.0, 0.0)
     found = Segmenter(bundle()).segment(head(deep))
     assert found.grid.center_mm == pytest.approx(np.asarray(deep) - ROI_FROM_CENTER_MM, abs=2.0)
+
+
+def test_around_a_point_the_answer_lies_in_the_frame_given() -> None:
+    deep = (10.0, 20.0, 5.0)
+    turn = random_rigid(np.random.default_rng(3), (0.0, 0.0, 0.0), 20.0, 10.0)
+    middle = apply_affine(np.linalg.inv(turn), deep) + 4.0
+    found = Segmenter(bundle()).segment_around(head(deep), turn, middle)
+    assert found.grid.center_mm == pytest.approx(apply_affine(turn, middle), abs=1e-6)
+    np.testing.assert_allclose(found.grid.affine[:3, :3] / 5.0, turn[:3, :3], atol=1e-9)
+    voxels = np.argwhere(found.labels == HeadClass.LEFT_PUTAMEN)
+    assert apply_affine(found.grid.affine, voxels.mean(axis=0)) == pytest.approx(deep, abs=1.5)
+    # The network of the test calls every bright voxel left; its mirror image says right, and each has half.
+    there = tuple(voxels[len(voxels) // 2])
+    left, right = found.probabilities[[HeadClass.LEFT_PUTAMEN, HeadClass.RIGHT_PUTAMEN], *there]
+    assert left == pytest.approx(right, abs=1e-5)
+    assert left + right > 0.9
 
 
 def test_values_that_are_not_finite_are_an_error_of_ours() -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from epvs_cohort.data.head_grid import HeadGrid, head_center
 from epvs_cohort.errors import ConfigError, RoiError
-from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, apply_affine
+from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, FloatArray, Grid, apply_affine
+from epvs_cohort.prepare.register import ROI_CENTER_MM
 from epvs_cohort.prepare.scan import prepare_scan
+from epvs_cohort.prepare.segmented import Looks
 from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import HeadSegmentation, Image, PreparedVolume, Scan
 from tests.prepare.phantom import atlas_segmentation
@@ -19,12 +21,28 @@ from tests.prepare.test_scan import DOTS, NATIVE_FROM_MNI, native_scan
 
 pytestmark = pytest.mark.slow
 
-PROTOCOL = Protocol(roi=RoiSettings(method="network", model="net"))
+PROTOCOL = Protocol(roi=RoiSettings(method="network"))
 SCAN = Scan(key="turned", path=Path("turned.nii.gz"))
 
 
-def segment(image: Image) -> HeadSegmentation:
-    return atlas_segmentation(NATIVE_FROM_MNI, HeadGrid().at(head_center(image)))
+#: The part around the basal ganglia that is looked at closely.
+NEAR = HeadGrid(shape=(48, 48, 40), spacing_mm=2.0)
+
+Edit = Callable[[HeadSegmentation], HeadSegmentation]
+
+
+def looks_of(edit_whole: Edit = lambda head: head, edit_near: Edit = lambda head: head) -> Looks:
+    """Two looks that are right but for what is edited."""
+
+    def whole(image: Image) -> HeadSegmentation:
+        grid = HeadGrid(shape=(40, 48, 40), spacing_mm=4.0).at(head_center(image))
+        return edit_whole(atlas_segmentation(NATIVE_FROM_MNI, grid))
+
+    def near(image: Image, native_from_frame: FloatArray, center_mm: FloatArray) -> HeadSegmentation:
+        own = NEAR.at(center_mm)
+        return edit_near(atlas_segmentation(NATIVE_FROM_MNI, Grid(own.shape, native_from_frame @ own.affine)))
+
+    return Looks(whole, near)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +52,7 @@ def image() -> Image:
 
 @pytest.fixture(scope="module")
 def volume(image: Image) -> PreparedVolume:
-    return prepare_scan(SCAN, image, PROTOCOL, segment)
+    return prepare_scan(SCAN, image, PROTOCOL, looks_of())
 
 
 def test_regions_places_and_pose_are_those_of_the_head(volume: PreparedVolume) -> None:
@@ -66,20 +84,32 @@ def test_quality_comes_from_what_was_found(volume: PreparedVolume) -> None:
 
 
 def test_a_region_that_was_not_found_fails_the_scan(image: Image) -> None:
-    def without(numbers: tuple[int, ...]) -> Callable[[Image], HeadSegmentation]:
-        def found(given: Image) -> HeadSegmentation:
-            head = segment(given)
+    def without(numbers: tuple[int, ...]) -> Edit:
+        def edited(head: HeadSegmentation) -> HeadSegmentation:
             head.probabilities[list(numbers)] = 0.0
             head.labels[np.isin(head.labels, numbers)] = 0
             return head
 
-        return found
+        return edited
 
-    roi = RoiSettings(method="network", model="net", regions=("accumbens",))
+    roi = RoiSettings(method="network", regions=("accumbens",))
     with pytest.raises(RoiError, match=r"turned\.nii\.gz: .*roi\.regions \['accumbens'\]"):
-        prepare_scan(SCAN, image, Protocol(roi=roi), without((7, 8)))
-    with pytest.raises(RoiError, match=r"turned\.nii\.gz: of the 8 structures .* found 0"):
-        prepare_scan(SCAN, image, PROTOCOL, without(tuple(range(1, 9))))
+        prepare_scan(SCAN, image, Protocol(roi=roi), looks_of(edit_near=without((7, 8))))
+    nothing = without(tuple(range(1, 9)))
+    for looks in (looks_of(nothing), looks_of(edit_near=nothing)):
+        with pytest.raises(RoiError, match=r"turned\.nii\.gz: of the 8 structures .* found 0"):
+            prepare_scan(SCAN, image, PROTOCOL, looks)
+
+
+def test_the_close_look_goes_where_the_basal_ganglia_lie(image: Image) -> None:
+    middles: list[FloatArray] = []
+
+    def seen(head: HeadSegmentation) -> HeadSegmentation:
+        middles.append(head.grid.center_mm)
+        return head
+
+    prepare_scan(SCAN, image, PROTOCOL, looks_of(edit_near=seen))
+    assert np.linalg.norm(middles[0] - apply_affine(NATIVE_FROM_MNI, ROI_CENTER_MM)) < 2.0
 
 
 def test_without_a_network_there_is_no_such_way(image: Image) -> None:

@@ -133,8 +133,9 @@ def test_nobody_trains_and_validates(people: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_shipped_recipe_leaves_the_last_people_for_the_test() -> None:
-    recipe = load_recipe("roi-network")
+@pytest.mark.parametrize(("name", "center"), [("roi-head", "head"), ("roi-near", "basal ganglia")])
+def test_the_shipped_recipes_leave_the_last_people_for_the_test(name: str, center: str) -> None:
+    recipe = load_recipe(name)
     assert isinstance(recipe, RoiRecipe)
     assert (recipe.training_people, recipe.validation_people) == ("1-9", "10-11")
-    assert recipe.grid == HeadGrid()
+    assert recipe.draw.centered_on == center
