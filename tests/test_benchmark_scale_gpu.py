@@ -42,14 +42,15 @@ def test_networks_are_timed_without_itk_and_dask(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_cohort_is_run_and_gone_on_with(tmp_path: Path) -> None:
     out = tmp_path / "scale.json"
-    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--sizes", "12,100", "--procs", "1"]
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--sizes", "12,40", "--procs", "1"]
     command += ["--out", str(out), "--work", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     small, large = json.loads(out.read_text())["found"]
-    assert (small["scans"], large["scans"]) == (12, 100)
+    assert (small["scans"], large["scans"]) == (12, 40)
     # Two volume files, side-car, heat and pictures; the parts are merged at the end.
     assert small["files"] == large["files"] == 5
     assert small["parts"] == large["parts"]
