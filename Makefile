@@ -109,8 +109,10 @@ models: $(INSTALLED)
 		--recipe gp-unet-sim-ac --protocol rotterdam-ac-slice --validation $(MODELS)/validation.txt \
 		--validation-points $(COHORT)/points.csv --out $(MODELS)/gp-unet-sim-ac
 
+# Some twenty minutes on two idle cores; its one table is out/bench/table.md.
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/detection.py
+	$(BIN)/python benchmarks/bench.py --out out/bench
 
 clean:
 	rm -rf $(DEMO) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

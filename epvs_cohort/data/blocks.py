@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,12 +39,23 @@ def shrink(data: npt.NDArray[np.generic], affine: FloatArray, spacing_mm: float)
     wanted = np.rint(spacing_mm / spacing).astype(int)
     factor = np.clip(wanted, 1, np.array(data.shape))
     whole = [n // f * f for n, f in zip(data.shape, factor, strict=True)]
-    out: Float32Array = np.asarray(data[: whole[0], : whole[1], : whole[2]], dtype=np.float32)
-    for axis, f in enumerate(factor):
-        if f > 1:
-            shape = out.shape
-            out = out.reshape(*shape[:axis], shape[axis] // f, f, *shape[axis + 1 :]).mean(axis=axis + 1)
+    inner = data[: whole[0], : whole[1], : whole[2]]
+    # The axis farthest apart in memory goes first: its slices lie whole, and what is left is smaller at once.
+    for axis in sorted(range(3), key=lambda a: -abs(inner.strides[a])):
+        if factor[axis] > 1:
+            inner = _averaged(inner, axis, int(factor[axis]))
+    out: Float32Array = np.asarray(inner, dtype=np.float32)
     coarse = np.array(affine, dtype=np.float64)
     coarse[:3, 3] = apply_affine(affine, (factor - 1) / 2)
     coarse[:3, :3] = coarse[:3, :3] * factor
     return out, coarse
+
+
+def _averaged(data: npt.NDArray[np.generic], axis: int, factor: int) -> Float32Array:
+    """Mean of each ``factor`` slices along an axis; as a sum of strided slices, several times faster than ``mean``."""
+    slices: npt.NDArray[Any] = np.moveaxis(data, axis, 0)
+    total = np.array(slices[::factor], dtype=np.float32, order="K")
+    for at in range(1, factor):
+        total += slices[at::factor]
+    total /= np.float32(factor)
+    return np.moveaxis(total, 0, axis)

@@ -11,7 +11,15 @@ import numpy.typing as npt
 from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.errors import RegistrationError
 from epvs_cohort.geometry import FloatArray, apply_affine, rotation_angle_deg
-from epvs_cohort.prepare.elastix import Setting, Volume, linear_ras, parameter_map, run_elastix
+from epvs_cohort.prepare.elastix import (
+    SHORT_GUESS,
+    SMALL_PYRAMID,
+    Setting,
+    Volume,
+    linear_ras,
+    parameter_map,
+    run_elastix,
+)
 from epvs_cohort.prepare.shrink import shrunk_atlas, shrunk_image
 from epvs_cohort.prepare.similarity import similarity
 from epvs_cohort.prepare.starts import PIVOT_MM, Start, find_starts
@@ -27,6 +35,8 @@ _FAST: dict[str, Setting] = {
     "ImagePyramidSchedule": (2, 2, 2, 1, 1, 1),
     "MaximumNumberOfIterations": 250,
     "NumberOfSpatialSamples": 2000,
+    **SHORT_GUESS,
+    **SMALL_PYRAMID,
 }
 #: Then few steps on many samples: the pose settles, from whichever side it came.
 _FINE: dict[str, Setting] = {
@@ -35,6 +45,7 @@ _FINE: dict[str, Setting] = {
     "ImagePyramidSchedule": (1, 1, 1),
     "MaximumNumberOfIterations": 100,
     "NumberOfSpatialSamples": 10000,
+    **SHORT_GUESS,
 }
 #: elastix's default rigid parameters, at full resolution.
 _PAPER: dict[str, Setting] = {
@@ -97,8 +108,7 @@ def register_rigid(
     RegistrationError
         The scan holds no contrast, or elastix gave up.
     """
-    values = np.asarray(image.data, dtype=np.float32)
-    if not np.isfinite(values).all() or float(np.ptp(values)) <= 0:
+    if not _has_contrast(image.data):
         raise RegistrationError("the scan has no contrast: all its voxels are equal or not finite")
     starts = starts or find_starts(image, atlas)
     pair = pair_of(image, settings, atlas)
@@ -111,6 +121,12 @@ def register_rigid(
         found = _refined(pair, found, _FINE)
     rigid_from_native = np.asarray(np.linalg.inv(rigid_part(found)), dtype=np.float64)
     return Rigid(rigid_from_native, _quality(image, atlas, start, found))
+
+
+def _has_contrast(data: npt.NDArray[np.generic]) -> bool:
+    """Whether all voxels are finite and not all of them equal; the extremes of a volume with a NaN are NaN."""
+    low, high = float(np.min(data)), float(np.max(data))
+    return bool(np.isfinite(low) and np.isfinite(high) and high > low)
 
 
 @dataclass(frozen=True)

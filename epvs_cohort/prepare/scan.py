@@ -37,7 +37,7 @@ from epvs_cohort.records import (
 )
 
 #: Part of the fingerprint of a prepared volume; raised whenever preparation gives other voxels, labels or maps.
-PREPARE_VERSION = 3
+PREPARE_VERSION = 4
 
 #: A scan that holds less of the region than this is not counted: what is cut off cannot be seen.
 LARGEST_OUTSIDE_SHARE = 0.5

@@ -42,6 +42,9 @@ ALIKE_MM, ALIKE_DEG = 22.0, 25.0
 SHELL_MM = (6.0, 20.0)
 SHELL_Z_MM = -20.0
 
+#: Points of all poses looked at in one go, so that what is made of them stays in the processor's cache.
+_POINTS_AT_ONCE = 60_000
+
 IntArray = npt.NDArray[np.intp]
 
 
@@ -84,12 +87,15 @@ _NEAR = _Look(spacing_mm=8.0, blur_mm=3.0, template_bins=8, scan_bins=12, shell=
 
 @dataclass(frozen=True)
 class _Problem:
-    """Template points about the pivot with their bins, and the scan's bins on its coarse grid."""
+    """Template points about the pivot with their bins, and the scan's bins on its coarse grid.
+
+    The grid has a border of one voxel, whose bin is one more than the scan's last.
+    """
 
     points: FloatArray
     bins: IntArray
     n_bins: tuple[int, int]
-    scan: IntArray
+    scan: npt.NDArray[np.uint8]
     voxel_from_native: FloatArray
 
 
@@ -112,7 +118,7 @@ def find_starts(image: Image, atlas: Atlas) -> tuple[Start, ...]:
     """
     far, center = _problem(image, atlas, _FAR)
     poses = _first_poses(center)
-    scores = np.concatenate([_scores(far, part) for part in np.array_split(poses, max(1, len(poses) // 300))])
+    scores = _scores(far, poses)
     poses, scores = _best(poses, scores, KEPT_FIRST)
     poses, scores = _climbed(far, poses, np.array([10.0] * 6 + [0.03]), rounds=9)
     near, _ = _problem(image, atlas, _NEAR)
@@ -159,7 +165,7 @@ def _problem(image: Image, atlas: Atlas, look: _Look) -> tuple[_Problem, FloatAr
         points - PIVOT_MM,
         bins,
         (look.template_bins + look.shell, look.scan_bins),
-        _binned(scan, look.scan_bins),
+        np.pad(_binned(scan, look.scan_bins), 1, constant_values=look.scan_bins).astype(np.uint8),
         np.asarray(np.linalg.inv(affine), dtype=np.float64),
     )
     return problem, _head_center(scan, affine)
@@ -233,22 +239,37 @@ def _matrices(poses: FloatArray) -> FloatArray:
 
 def _scores(problem: _Problem, poses: FloatArray) -> FloatArray:
     """Mutual information in nats of each pose, times the share of the template that lies within the scan."""
-    matrix = problem.voxel_from_native[:3, :3] @ _matrices(poses)
-    offset = apply_affine(problem.voxel_from_native, poses[:, :3])
-    voxels = problem.points @ matrix.transpose(0, 2, 1) + offset[:, None, :]
-    index = np.rint(voxels).astype(np.intp)
-    shape = np.array(problem.scan.shape)
-    within = np.all((index >= 0) & (index < shape), axis=-1)
-    index = np.clip(index, 0, shape - 1)
-    found = problem.scan[index[..., 0], index[..., 1], index[..., 2]]
-    rows, columns = problem.n_bins
-    flat = (np.arange(len(poses))[:, None] * rows + problem.bins) * columns + found
-    counts = np.bincount(flat[within], minlength=len(poses) * rows * columns).reshape(-1, rows, columns)
+    parts = np.array_split(poses, max(1, len(poses) * len(problem.points) // _POINTS_AT_ONCE))
+    counts = np.concatenate([_counts(problem, part) for part in parts])
     total = np.maximum(counts.sum((1, 2)), 1)
     joint = counts / total[:, None, None]
     independent = joint.sum(2, keepdims=True) * joint.sum(1, keepdims=True)
     ratio = np.where(joint > 0, joint / np.where(independent > 0, independent, 1.0), 1.0)
     return np.asarray((joint * np.log(ratio)).sum((1, 2)) * total / len(problem.points), dtype=np.float64)
+
+
+def _counts(problem: _Problem, poses: FloatArray) -> IntArray:
+    """Joint histograms of template and scan, shape (n, template bins, scan bins), of points within the scan.
+
+    Indices are reckoned in float32: exact to 2 ** 24, and a coarse scan has far fewer voxels. Points outside fall on
+    the border that `_Problem.scan` has, whose bin comes last and is not counted.
+    """
+    matrix = problem.voxel_from_native[:3, :3] @ _matrices(poses)
+    offset = apply_affine(problem.voxel_from_native, poses[:, :3])
+    flat = np.zeros((len(poses), len(problem.points)), dtype=np.float32)
+    for axis, size in enumerate(problem.scan.shape):
+        at = (matrix[:, axis] @ problem.points.T).astype(np.float32)
+        at += offset[:, axis, None].astype(np.float32) + np.float32(1.0)
+        np.rint(at, out=at)
+        np.clip(at, 0, size - 1, out=at)
+        flat *= np.float32(size)
+        flat += at
+    rows, columns = problem.n_bins
+    codes = problem.scan.ravel()[flat.astype(np.int32)].astype(np.intp)
+    codes += problem.bins * (columns + 1)
+    codes += (np.arange(len(poses)) * (rows * (columns + 1)))[:, None]
+    counts = np.bincount(codes.ravel(), minlength=len(poses) * rows * (columns + 1))
+    return counts.reshape(len(poses), rows, columns + 1)[..., :columns]
 
 
 def _climbed(

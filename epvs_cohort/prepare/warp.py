@@ -6,7 +6,7 @@ Only labels and coordinates go through it; the image itself is never moved by mo
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.data.blocks import shrink
 from epvs_cohort.geometry import LPS_FROM_RAS, FloatArray, Grid, apply_affine
 from epvs_cohort.prepare.elastix import (
+    SHORT_GUESS,
     ParameterMap,
     Setting,
     Volume,
@@ -27,6 +28,8 @@ from epvs_cohort.prepare.elastix import (
 from epvs_cohort.prepare.shrink import shrunk_atlas
 from epvs_cohort.records import MniMap
 
+Shape = tuple[int, int, int]
+
 logger = logging.getLogger(__name__)
 
 _AFFINE: dict[str, Setting] = {
@@ -35,6 +38,7 @@ _AFFINE: dict[str, Setting] = {
     "ImagePyramidSchedule": (2, 2, 2, 1, 1, 1),
     "MaximumNumberOfIterations": 250,
     "NumberOfSpatialSamples": 2000,
+    **SHORT_GUESS,
 }
 _SPLINE: dict[str, Setting] = {
     "Transform": "BSplineTransform",
@@ -44,6 +48,7 @@ _SPLINE: dict[str, Setting] = {
     "GridSpacingSchedule": (2.0, 1.0),
     "MaximumNumberOfIterations": 200,
     "NumberOfSpatialSamples": 2000,
+    **SHORT_GUESS,
 }
 #: The B-spline is fitted within this distance of basal ganglia and ventricles.
 DEEP_MARGIN_MM = 12.0
@@ -60,6 +65,8 @@ INVERSE_TOLERANCE_MM = 1e-3
 INVERSE_WORRY_MM = 0.1
 #: Distance over which slopes of the spline are taken, and the longest step, a fraction of the knots' spacing.
 SLOPE_MM = 0.1
+#: Slopes are taken anew where a step left more than this share of the error before it.
+SLOWEST_GAIN = 0.25
 LONGEST_STEP_MM = 6.0
 
 
@@ -80,6 +87,7 @@ class Warp:
     rigid_from_mni: FloatArray
     coefficients: FloatArray
     knot_from_mni: FloatArray
+    _tables: dict[tuple[Shape, bytes], MniMap] = field(default_factory=dict, repr=False, compare=False)
 
     def to_rigid(self, mni_mm: npt.ArrayLike) -> FloatArray:
         """Rigid-frame RAS mm of MNI RAS mm, shape (..., 3)."""
@@ -89,19 +97,22 @@ class Warp:
     def to_mni(self, rigid_mm: npt.ArrayLike) -> FloatArray:
         """MNI RAS mm of rigid-frame RAS mm, shape (..., 3): the inverse, by Newton's method at each point.
 
-        Fixed-point iteration would need a spline of slope below 1, and around wide ventricles it is steeper.
+        Fixed-point iteration would need a spline of slope below 1, and around wide ventricles it is steeper. Slopes
+        are taken again only where the old ones no longer bring the points home quickly: they cost three times the rest.
         """
         target = apply_affine(np.linalg.inv(self.rigid_from_mni), rigid_mm).reshape(-1, 3)
-        points = target.copy()
+        points, before = target.copy(), np.inf
+        jacobian = np.zeros((len(points), 3, 3))
         for _ in range(INVERSE_STEPS):
             offsets = self._offsets(points)
             residual = target - points - offsets
-            if np.abs(residual).max(initial=0.0) < INVERSE_TOLERANCE_MM:
+            worst = np.abs(residual).max(initial=0.0)
+            if worst < INVERSE_TOLERANCE_MM:
                 break
-            slopes = [(self._offsets(points + h) - offsets) / SLOPE_MM for h in SLOPE_MM * np.eye(3)]
-            # A floor under the determinant's sign would hide folds; damping keeps their steps short instead.
-            jacobian = np.eye(3) + np.stack(slopes, axis=-1)
-            step = np.linalg.solve(jacobian + 1e-6 * np.eye(3), residual[..., None])[..., 0]
+            if worst > SLOWEST_GAIN * before or before == np.inf:
+                jacobian = self._jacobian(points, offsets)
+            before = worst
+            step = np.linalg.solve(jacobian, residual[..., None])[..., 0]
             length = np.linalg.norm(step, axis=-1, keepdims=True)
             points += step * np.minimum(1.0, LONGEST_STEP_MM / np.maximum(length, 1e-9))
         left = float(np.abs(target - points - self._offsets(points)).max(initial=0.0))
@@ -109,8 +120,19 @@ class Warp:
             logger.warning("the map to MNI is off by up to %.1f mm where its spline folds", left)
         return points.reshape(np.shape(rigid_mm))
 
+    def _jacobian(self, points: FloatArray, offsets: FloatArray) -> FloatArray:
+        slopes = [(self._offsets(points + h) - offsets) / SLOPE_MM for h in SLOPE_MM * np.eye(3)]
+        # A floor under the determinant's sign would hide folds; damping keeps their steps short instead.
+        return np.eye(3) + np.stack(slopes, axis=-1) + 1e-6 * np.eye(3)
+
     def on_grid(self, grid: Grid) -> MniMap:
-        """Map tabulated for a grid whose affine is voxel to rigid-frame RAS mm."""
+        """Map tabulated for a grid whose affine is voxel to rigid-frame RAS mm; made once for each grid."""
+        key = grid.shape, np.asarray(grid.affine, dtype=np.float64).tobytes()
+        if key not in self._tables:
+            self._tables[key] = self._tabulated(grid)
+        return self._tables[key]
+
+    def _tabulated(self, grid: Grid) -> MniMap:
         extent = (np.array(grid.shape) - 1) * np.array(grid.spacing_mm)
         nodes = np.maximum(np.ceil(extent / LATTICE_MM).astype(int) + 1, 2)
         axes = [np.linspace(0, n - 1, k) for n, k in zip(grid.shape, nodes, strict=True)]

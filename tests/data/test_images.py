@@ -5,6 +5,7 @@ import os
 import pickle
 import time
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from epvs_cohort.data import sniff
 from epvs_cohort.data.images import describe, read_image, read_labels
 from epvs_cohort.errors import ScanError, TooLargeError, UnreadableError, UnsuitableImageError
 from epvs_cohort.protocol import InputSettings
@@ -394,3 +396,23 @@ def test_reading_costs_little_more_than_inflating(tmp_path: Path) -> None:
     inflating = best_of_three(lambda: gzip.decompress(path.read_bytes()))
     reading = best_of_three(lambda: read_image(path, DEFAULT))
     assert reading < 2.0 * inflating + 0.1
+
+
+@pytest.mark.parametrize("inflate", ["isal", "zlib"])
+def test_scans_are_read_alike_by_either_inflater(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inflate: str
+) -> None:
+    """Both give the same voxels, refuse a changed check sum, and a file that is cut off."""
+    library = pytest.importorskip("isal.isal_zlib") if inflate == "isal" else zlib
+    monkeypatch.setattr(sniff, "_inflater", library)
+    path = tmp_path / "a.nii.gz"
+    data = write_large(path)
+    np.testing.assert_array_equal(read_image(path, DEFAULT).data, data)
+    blob = bytearray(path.read_bytes())
+    (tmp_path / "cut.nii.gz").write_bytes(blob[:-200_000])
+    with pytest.raises(UnreadableError, match=r"cut off|truncated"):
+        read_image(tmp_path / "cut.nii.gz", DEFAULT)
+    blob[-6] ^= 0xFF
+    (tmp_path / "sum.nii.gz").write_bytes(blob)
+    with pytest.raises(UnreadableError, match="damaged"):
+        read_image(tmp_path / "sum.nii.gz", DEFAULT)

@@ -201,3 +201,12 @@ def test_voxel_lta_is_read_as_freesurfer_places_volumes(tmp_path: Path) -> None:
     )
     # Two voxels along the first axis, which runs to the left: 2 mm to the left.
     np.testing.assert_allclose(apply_affine(read_scan_from_aseg(lta), [0.0, 0.0, 0.0]), [-2.0, 0.0, 0.0])
+
+
+def test_the_map_of_a_grid_is_made_once(case: Case) -> None:
+    outline = outlined(case, Scan("a", Path("a.nii")))
+    grid = centered_grid((20, 18, 16), (2.0, 2.0, 2.0), outline.center_mm)
+    again = centered_grid((20, 18, 16), (2.0, 2.0, 2.0), outline.center_mm)
+    other = centered_grid((20, 18, 16), (2.0, 2.0, 2.0), outline.center_mm + 1.0)
+    assert outline.mni_on(grid) is outline.mni_on(again)
+    assert outline.mni_on(other) is not outline.mni_on(grid)
