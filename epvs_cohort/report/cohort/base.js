@@ -1,0 +1,116 @@
+"use strict";
+/* The data of the page, and small tools to build it. Text enters the page as text alone, never as markup. */
+const EPVS = { data: null, column: new Map(), decided: {} };
+
+EPVS.receive = (data) => {
+  EPVS.data = data;
+  for (const column of data.columns) EPVS.column.set(column.name, column);
+};
+
+/* Packs of pictures and lesions come as scripts, for a page that is opened as a file may fetch nothing. */
+EPVS.packs = (() => {
+  const MOST_HELD = 3;
+  const held = new Map();
+  const waiting = new Map();
+  const name = (number) => `pack-${String(number).padStart(4, "0")}`;
+
+  const keep = (number, pack) => {
+    held.delete(number);
+    held.set(number, pack);
+    while (held.size > MOST_HELD) held.delete(held.keys().next().value);
+  };
+  const receive = (number, pack) => {
+    keep(number, pack);
+    for (const done of waiting.get(number) ?? []) done.resolve(pack);
+    waiting.delete(number);
+  };
+  const fail = (number) => {
+    for (const done of waiting.get(number) ?? []) done.reject(new Error(`${name(number)}.js cannot be read`));
+    waiting.delete(number);
+  };
+  const load = (number) => {
+    if (held.has(number)) {
+      keep(number, held.get(number));
+      return Promise.resolve(held.get(number));
+    }
+    const block = document.getElementById(name(number));
+    if (block) return Promise.resolve(JSON.parse(block.textContent));
+    return new Promise((resolve, reject) => {
+      const first = !waiting.has(number);
+      waiting.set(number, [...(waiting.get(number) ?? []), { resolve, reject }]);
+      if (!first) return;
+      const script = document.createElement("script");
+      script.src = `${document.body.dataset.folder}/${name(number)}.js`;
+      script.addEventListener("error", () => fail(number));
+      script.addEventListener("load", () => script.remove());
+      document.head.append(script);
+    });
+  };
+  return { receive, load };
+})();
+EPVS.receivePack = EPVS.packs.receive;
+
+EPVS.fill = (element, attributes, children) => {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : String(value));
+  }
+  for (const child of children.flat(Infinity)) {
+    if (child !== null && child !== undefined) element.append(child);
+  }
+  return element;
+};
+EPVS.el = (tag, attributes = {}, ...children) => EPVS.fill(document.createElement(tag), attributes, children);
+EPVS.svg = (tag, attributes = {}, ...children) =>
+  EPVS.fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+/* A number as a person reads it; unknown is a dash, never 0. */
+EPVS.number = (value, digits = 4) => {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
+  const text = Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(digits)));
+  return text.replace("-", "−");
+};
+
+EPVS.withUnit = (value, unit) => {
+  const silent = ["", "ratio", "share", "0 or 1", null, undefined].includes(unit) || value === null;
+  return EPVS.number(value) + (silent ? "" : ` ${unit}`);
+};
+
+EPVS.known = (values) => values.filter((value) => value !== null && value !== undefined);
+EPVS.sorted = (values) => EPVS.known(values).sort((a, b) => a - b);
+
+/* Quantile of sorted values, linear between them. */
+EPVS.quantile = (sorted, share) => {
+  if (!sorted.length) return null;
+  const at = (sorted.length - 1) * share;
+  const low = Math.floor(at);
+  const high = Math.min(low + 1, sorted.length - 1);
+  return sorted[low] + (sorted[high] - sorted[low]) * (at - low);
+};
+
+EPVS.value = (row, name) => EPVS.column.get(name)?.values[row] ?? null;
+EPVS.key = (row) => EPVS.column.get("scan").values[row];
+EPVS.link = (row) => `#scan=${encodeURIComponent(EPVS.key(row))}`;
+
+EPVS.STATUS = { ok: "● ok", flagged: "▲ flagged", failed: "✕ failed" };
+EPVS.status = (row) => {
+  const status = EPVS.value(row, "status");
+  return EPVS.el("span", { class: `status ${status}` }, EPVS.STATUS[status] ?? String(status));
+};
+
+/* What is wrong with a scan, in one line. */
+EPVS.trouble = (row) => {
+  if (EPVS.value(row, "status") !== "failed") return EPVS.data.flags[row].join("; ");
+  return EPVS.value(row, "error_message") ?? EPVS.value(row, "error_kind") ?? "no message";
+};
+
+/* Headings of columns in words: underscores are for programs. */
+EPVS.words = (name) => name.replaceAll("_", " ");
+
+EPVS.warn = (text) => {
+  const place = document.getElementById("trouble");
+  place.textContent = text;
+  place.hidden = false;
+};
