@@ -19,7 +19,11 @@ def report(
         Path | None, typer.Option("--store", help="Prepared volumes (default: beside the table).")
     ] = None,
     decisions: Annotated[
-        Path | None, typer.Option("--decisions", help="What people decided: a table scan,decision.")
+        Path | None,
+        typer.Option(
+            "--decisions",
+            help="What people decided: a table scan,decision (default: what the run was given).",
+        ),
     ] = None,
     single_file: Annotated[
         bool, typer.Option("--single-file", help="Everything in one file, for 100 scans at most.")
@@ -27,7 +31,7 @@ def report(
 ) -> None:
     """Make the page of a run: what failed, what to look at first, every scan with its pictures."""
     from epvs_cohort.data.cohort_tables import read_cohort
-    from epvs_cohort.data.decisions import read_decisions
+    from epvs_cohort.data.decisions import decisions_in, read_decisions
     from epvs_cohort.data.parts import OutputPaths
     from epvs_cohort.report.cohort_report import ReportRequest, write_report
 
@@ -37,7 +41,7 @@ def report(
         counts=counts,
         out=out if out is not None else paths.report,
         store=store if store is not None else paths.store,
-        decisions={} if decisions is None else read_decisions(decisions),
+        decisions=decisions_in(cohort.scans) if decisions is None else read_decisions(decisions),
         single_file=single_file,
     )
     page = write_report(cohort, request)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import Decision
+from epvs_cohort.data.tables import DECISION_COLUMNS
 from epvs_cohort.report.cohort_groups import Grouping, groupings
 from epvs_cohort.report.cohort_outliers import Look, look_first
 from epvs_cohort.report.measure_words import column_words, flag_words, measure_words
@@ -23,7 +24,7 @@ from epvs_cohort.report.measure_words import column_words, flag_words, measure_w
 _LEFT_OUT: Final = frozenset(
     {
         "count_target", "method", "flags", "notes", "grid_from_native", "input_sha256", "protocol_id", "model_id",
-        "trained_on",
+        "trained_on", *(column.name for column in DECISION_COLUMNS),
     }
 )  # fmt: skip
 #: Columns of a lesion in the view of a scan, in their order.
@@ -64,7 +65,8 @@ def review(cohort: Cohort, decisions: Mapping[str, Decision]) -> Reviewed:
     measures = known.pivot(index="scan", columns="measure", values="value")
     measures = measures.reindex(index=scans["scan"], columns=list(dict.fromkeys(known["measure"])))
     flags = _flags(cohort)
-    covariates = [name for name in scans.columns if name not in column_words(_regions(cohort))]
+    not_covariates = column_words(_regions(cohort)).keys() | _LEFT_OUT
+    covariates = [name for name in scans.columns if name not in not_covariates]
     return Reviewed(
         cohort, measures, flags, look_first(scans, measures, flags), groupings(scans, covariates), decisions
     )
