@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.tables import DECISION_COLUMNS
 from epvs_cohort.report.cohort_groups import Grouping, groupings
+from epvs_cohort.report.cohort_mosaic import ACROSS, DOWN, THUMB
 from epvs_cohort.report.cohort_outliers import Look, look_first
 from epvs_cohort.report.measure_words import column_words, flag_words, measure_words
 
@@ -94,15 +95,19 @@ def _bound(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def payload(reviewed: Reviewed, *, study: str, packs: list[int]) -> dict[str, Any]:
+def payload(
+    reviewed: Reviewed, *, study: str, packs: Sequence[int], placed: Sequence[int | None]
+) -> dict[str, Any]:
     """Everything but pictures and lesions, which lie in packs.
 
     Parameters
     ----------
     study : str
         Under which the browser keeps decisions.
-    packs : list of int
+    packs : sequence of int
         Number of the pack of each scan.
+    placed : sequence of int or None
+        Place of each scan on the sheets of small pictures.
     """
     cohort, scans = reviewed.cohort, reviewed.cohort.scans
     words = column_words(_regions(cohort))
@@ -129,6 +134,8 @@ def payload(reviewed: Reviewed, *, study: str, packs: list[int]) -> dict[str, An
         ],
         "decisions": {key: vars(decision) for key, decision in reviewed.decisions.items()},
         "packs": packs,
+        "placed": placed,
+        "sheet": {"thumb": THUMB, "across": ACROSS, "down": DOWN},
         "lesion_fields": LESION_FIELDS,
     }
 

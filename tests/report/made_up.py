@@ -192,6 +192,10 @@ def _lesion(number: int, rng: np.random.Generator) -> dict[str, Any]:
 def _write_pictures(store: PreparedStore, keys: Sequence[str]) -> None:
     shades = np.tile(np.arange(84, dtype=np.uint8)[:, None] * 3, (1, 112))
     picture = encode(grey_panel(shades, (112, 84)))
-    for key in keys:
+    slices = [encode(grey_panel(np.full((128, 168), 40 + 8 * n, np.uint8), (168, 128))) for n in range(20)]
+    for n, key in enumerate(keys):
         store.folder(key).mkdir(parents=True, exist_ok=True)
-        store.add_pictures(key, dict.fromkeys(("roi.webp", "registration.webp", "lesions_ac.webp"), picture))
+        pictures = dict.fromkeys(("roi.webp", "registration.webp", "lesions_ac.webp"), picture)
+        # The middle one of three is at the anterior commissure.
+        around = {f"slice_{k:03d}.webp": slices[n % 20] if k == 31 else slices[0] for k in (30, 31, 32)}
+        store.add_pictures(key, pictures | around)

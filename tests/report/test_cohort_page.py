@@ -49,7 +49,7 @@ def test_overview_answers_the_three_questions(watched: Watched, page: Path) -> N
     assert not shown.locator("#scans").is_visible()
     assert shown.get_by_text("6 × unreadable").is_visible()
     assert shown.locator(".looks > li").count() == 16
-    assert "Maker Two 1.5T" in shown.locator(".answer").inner_text()
+    assert "Maker Two 1.5T" in shown.locator("#overview .answer").inner_text()
     assert shown.locator("#counts svg[role=img]").count() == 2
     shown.select_option("#group-by", label="sex")
     assert shown.locator("#counts tbody th").all_inner_texts() == ["F", "M"]
@@ -122,6 +122,44 @@ def test_scan_shows_its_pictures_and_its_place_in_the_cohort(watched: Watched, p
     first = shown.locator(".quality tbody tr").first
     assert "Longest voxel edge" in first.inner_text()
     assert "▲ at most 2 mm" in first.inner_text()
+
+
+def test_mosaic_shows_every_scan_and_sorts(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#cohort")
+    expect(shown.locator(".mosaic li")).to_have_count(108)
+    expect(shown.locator("#mosaic")).to_contain_text("12 have no picture")
+    loaded = "getComputedStyle(document.querySelector('.thumb')).backgroundImage.startsWith('url(\"data:image/webp')"
+    for _ in range(50):
+        if shown.evaluate(loaded):
+            break
+        shown.wait_for_timeout(100)
+    assert shown.evaluate(loaded)
+    # Flagged scans come first of themselves.
+    assert shown.locator(".mosaic a").evaluate_all("all => all.slice(0, 17).map((a) => a.className)") == [
+        *["flagged"] * 16,
+        "ok",
+    ]
+    shown.select_option("#mosaic-by", "count")
+    counts = [float(text.strip("▲ ")) for text in shown.locator(".mosaic .value").all_inner_texts()]
+    assert counts == sorted(counts, reverse=True)
+    shown.select_option("#mosaic-order", "up")
+    assert shown.locator(".mosaic .value").first.inner_text().strip("▲ ") == f"{counts[-1]:g}"
+    shown.locator(".mosaic a").first.click()
+    expect(shown.locator("#scan-body .pictures img").first).to_be_visible()
+
+
+def test_measures_are_drawn_over_the_date_by_scanner(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#cohort")
+    assert shown.locator("#dates .key li").all_inner_texts() == ["Maker One 3T", "Maker Two 1.5T"]
+    shown.select_option("#date-measure", label="Signal to noise")
+    chart = shown.locator("#dates svg")
+    assert "Signal to noise over the date" in str(chart.locator("title").text_content())
+    dots = chart.locator("path.dots").evaluate_all(
+        "all => all.map((p) => p.getAttribute('d').split('M').length - 1)"
+    )
+    # 60 scans of each; the 12 that failed are all of the second.
+    assert dots == [60, 48]
+    assert chart.locator("path.line").count() == 2
 
 
 def test_hostile_name_is_text_everywhere(watched: Watched, page: Path) -> None:
@@ -235,7 +273,7 @@ def test_empty_states_say_so(plan: MadeUp, watched: Watched, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "part", ["#overview", "#scans", "#scan=sub-0007_PDw", "#scan=sub-0010_PDw", "#methods"]
+    "part", ["#overview", "#scans", "#cohort", "#scan=sub-0007_PDw", "#scan=sub-0010_PDw", "#methods"]
 )
 def test_nobody_is_shut_out(part: str, scheme: str, watched: Watched, page: Path) -> None:
     watched.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")

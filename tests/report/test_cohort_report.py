@@ -162,7 +162,7 @@ def test_packs_are_bounded_and_every_scan_lies_in_its_own(tmp_path: Path) -> Non
     assert len(packs) == 3
     data, held = _data(page), {}
     for number, path in enumerate(packs):
-        start = f"EPVS.receivePack({number},"
+        start = f'EPVS.receivePack("pack-{number:04d}",'
         content = json.loads(path.read_text().removeprefix(start).removesuffix(");\n"))
         held.update(dict.fromkeys(map(int, content), number))
         assert len(content) <= 64
@@ -183,7 +183,11 @@ def test_nothing_of_a_hostile_name_is_markup(tmp_path: Path) -> None:
 def test_report_made_again_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
     page = _report(tmp_path, MadeUp(scans=150))
     _report(tmp_path, MadeUp(scans=10))
-    assert sorted(path.name for path in files_folder(page).iterdir()) == ["data.js", "pack-0000.js"]
+    assert sorted(path.name for path in files_folder(page).iterdir()) == [
+        "data.js",
+        "pack-0000.js",
+        "sheet-0000.js",
+    ]
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     (files_folder(page) / "data.js").unlink()
     (files_folder(page) / "mine.txt").write_text("keep")
@@ -246,4 +250,4 @@ def test_command_writes_the_page_beside_the_table(
 
 def test_payload_is_plain_json(tmp_path: Path) -> None:
     cohort = write_made_up(tmp_path / "counts.parquet", MadeUp(scans=12, pictures=False, covariates=False))
-    json.dumps(payload(review(cohort, {}), study="s", packs=[0] * 12), allow_nan=False)
+    json.dumps(payload(review(cohort, {}), study="s", packs=[0] * 12, placed=[None] * 12), allow_nan=False)

@@ -12,41 +12,40 @@ EPVS.packs = (() => {
   const MOST_HELD = 3;
   const held = new Map();
   const waiting = new Map();
-  const name = (number) => `pack-${String(number).padStart(4, "0")}`;
 
-  const keep = (number, pack) => {
-    held.delete(number);
-    held.set(number, pack);
+  const keep = (name, pack) => {
+    held.delete(name);
+    held.set(name, pack);
     while (held.size > MOST_HELD) held.delete(held.keys().next().value);
   };
-  const receive = (number, pack) => {
-    keep(number, pack);
-    for (const done of waiting.get(number) ?? []) done.resolve(pack);
-    waiting.delete(number);
+  const settle = (name, settled) => {
+    for (const promise of waiting.get(name) ?? []) settled(promise);
+    waiting.delete(name);
   };
-  const fail = (number) => {
-    for (const done of waiting.get(number) ?? []) done.reject(new Error(`${name(number)}.js cannot be read`));
-    waiting.delete(number);
+  const receive = (name, pack) => {
+    keep(name, pack);
+    settle(name, (promise) => promise.resolve(pack));
   };
-  const load = (number) => {
-    if (held.has(number)) {
-      keep(number, held.get(number));
-      return Promise.resolve(held.get(number));
+  const load = (name) => {
+    if (held.has(name)) {
+      keep(name, held.get(name));
+      return Promise.resolve(held.get(name));
     }
-    const block = document.getElementById(name(number));
+    const block = document.getElementById(name);
     if (block) return Promise.resolve(JSON.parse(block.textContent));
     return new Promise((resolve, reject) => {
-      const first = !waiting.has(number);
-      waiting.set(number, [...(waiting.get(number) ?? []), { resolve, reject }]);
+      const first = !waiting.has(name);
+      waiting.set(name, [...(waiting.get(name) ?? []), { resolve, reject }]);
       if (!first) return;
       const script = document.createElement("script");
-      script.src = `${document.body.dataset.folder}/${name(number)}.js`;
-      script.addEventListener("error", () => fail(number));
+      script.src = `${document.body.dataset.folder}/${name}.js`;
+      script.addEventListener("error", () => settle(name, (promise) => promise.reject(new Error(`${name}.js cannot be read`))));
       script.addEventListener("load", () => script.remove());
       document.head.append(script);
     });
   };
-  return { receive, load };
+  const numbered = (kind, number) => load(`${kind}-${String(number).padStart(4, "0")}`);
+  return { receive, numbered };
 })();
 EPVS.receivePack = EPVS.packs.receive;
 

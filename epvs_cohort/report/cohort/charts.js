@@ -57,6 +57,8 @@ EPVS.charts = (() => {
     const scale = axis([...known, ...EPVS.known(bounds)]);
     const whole = known.every(Number.isInteger);
     const bin = Math.max(niceStep(scale.high - scale.low, 30), whole ? 1 : 0);
+    /* Whole numbers stand in the middle of their bars. */
+    if (whole) { scale.low -= 0.5; scale.high += 0.5; }
     const bins = new Array(Math.max(Math.ceil((scale.high - scale.low) / bin - 1e-9), 1)).fill(0);
     for (const value of known) bins[Math.min(Math.floor((value - scale.low) / bin + 1e-9), bins.length - 1)] += 1;
     const top = axis(bins, true);

@@ -149,7 +149,7 @@ EPVS.scan = (() => {
     document.getElementById("scan-body").replaceChildren(walk(),
       el("div", { class: "scan" }, el("div", {}, said(), count()), decision()), place, list, ...[quality()].flat(), facts());
     try {
-      const pack = (await EPVS.packs.load(EPVS.data.packs[asked]))[asked];
+      const pack = (await EPVS.packs.numbered("pack", EPVS.data.packs[asked]))[asked];
       if (row !== asked) return;
       place.replaceWith(pictures(pack));
       list.replaceChildren(lesions(pack) ?? "");

@@ -1,0 +1,100 @@
+"""What stands on the page of a cohort report before any script runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from epvs_cohort.data.cohort_tables import Cohort
+from epvs_cohort.report.cohort_drift import drifts, outliers
+from epvs_cohort.report.cohort_maps import density_map, region_rows, sides_sentence
+from epvs_cohort.report.cohort_methods import cited, facts, methods_text, model_words
+from epvs_cohort.report.cohort_payload import Reviewed
+
+#: Failed scans that the page names; the table holds all.
+MOST_FAILED: Final = 40
+
+
+def page_content(reviewed: Reviewed) -> Mapping[str, Any]:
+    """Values of the page's template, but for its script, style, policy and data."""
+    cohort = reviewed.cohort
+    trained_on, limits = model_words(cohort.about)
+    methods = methods_text(cohort)
+    keys = cohort.scans["scan"].tolist()
+    return {
+        "tiles": _tiles(reviewed),
+        "finished": cohort.finished,
+        "trained_on": trained_on,
+        "limits": limits,
+        "facts": facts(cohort),
+        "failures": _failures(cohort),
+        "most_failed": MOST_FAILED,
+        "looks": [(keys[look.row], look.reasons) for look in reviewed.looks],
+        "drifts": drifts(cohort.scans, reviewed.measures),
+        "outliers": outliers(cohort.scans, reviewed.measures),
+        **_places(reviewed),
+        "methods": methods,
+        "references": cited(methods),
+        "n": len(keys),
+    }
+
+
+def _places(reviewed: Reviewed) -> dict[str, Any]:
+    """Where the lesions lie: of scans that are counted and that nobody rejected."""
+    scans = reviewed.cohort.scans
+    rejected = {key for key, decision in reviewed.decisions.items() if decision.verdict == "reject"}
+    kept = scans[scans["count"].notna() & ~scans["scan"].isin(rejected)]
+    lesions = reviewed.cohort.lesions
+    lesions = lesions[lesions["scan"].isin(set(kept["scan"]))]
+    points = lesions[["mni_x_mm", "mni_y_mm", "mni_z_mm"]].dropna().to_numpy(dtype=float)
+    regions = reviewed.cohort.about["protocol"]["roi"]["regions"]
+    return {
+        "density": density_map(points, len(kept)),
+        "sides": sides_sentence(kept),
+        "regions": region_rows(lesions, regions),
+    }
+
+
+def _tiles(reviewed: Reviewed) -> list[tuple[str, str, str]]:
+    cohort = reviewed.cohort
+    numbers = cohort.scans["status"].value_counts()
+    counts = cohort.scans["count"].dropna()
+    keys = set(cohort.scans["scan"])
+    verdicts = [decision.verdict for key, decision in reviewed.decisions.items() if key in keys]
+    tiles = [
+        (
+            "Scans asked for",
+            f"{cohort.n_asked}",
+            "" if cohort.finished else f"{len(cohort.scans)} done so far",
+        ),
+        ("Counted, ok", f"{int(numbers.get('ok', 0))}", "every quality measure within bounds"),
+        ("Counted, flagged", f"{int(numbers.get('flagged', 0))}", "a quality measure is out of bounds"),
+        ("Failed", f"{int(numbers.get('failed', 0))}", "no count; the reason is below"),
+    ]
+    if len(counts):
+        low, high = counts.quantile([0.25, 0.75])
+        tiles.append(
+            ("Median count", f"{counts.median():.1f}", f"lesions; middle half {low:.1f} to {high:.1f}")
+        )
+    if verdicts:
+        said = ", ".join(f"{verdicts.count(name)} {name}" for name in ("accept", "doubt", "reject"))
+        tiles.append(("Decided by people", f"{len(verdicts)}", said))
+    return tiles
+
+
+def _failures(cohort: Cohort) -> list[dict[str, Any]]:
+    """Failed scans by kind, the commonest kind first."""
+    failed = cohort.scans[cohort.scans["status"] == "failed"]
+    kinds = []
+    for (stage, kind), rows in failed.groupby(["stage", "error_kind"], dropna=False):
+        hints = [hint for hint in rows["hint"].unique() if isinstance(hint, str)]
+        kinds.append(
+            {
+                "kind": str(kind).replace("_", " "),
+                "stage": str(stage),
+                "n": len(rows),
+                "hints": hints[:3],
+                "scans": list(zip(rows["scan"].tolist(), rows["error_message"].tolist(), strict=True)),
+            }
+        )
+    return sorted(kinds, key=lambda kind: -int(kind["n"]))
