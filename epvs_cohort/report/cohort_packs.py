@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from epvs_cohort.data.picture_layers import LAYERS
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.report.cohort_mosaic import Sheets
 from epvs_cohort.report.cohort_payload import Reviewed, lesion_rows
@@ -13,6 +15,8 @@ from epvs_cohort.report.cohort_payload import Reviewed, lesion_rows
 #: A pack is closed when it holds so many characters or scans.
 PACK_CHARACTERS: Final = 4_000_000
 PACK_SCANS: Final = 64
+#: Pictures that the layers say better.
+_FLAT: Final = frozenset({"lesions_ac.webp", "lesions_most.webp"})
 
 
 class Packer:
@@ -47,8 +51,14 @@ class Packer:
             pictures = self._store.pictures(key)
             for sheet, picture in sheets.add(row, pictures):
                 yield f"sheet-{sheet:04d}", _text(picture)
-            texts = {name: _text(blob) for name, blob in sorted(pictures.items())}
-            content[str(row)] = {"pictures": texts, "lesions": self._lesions.get(key, [])}
+            layers = _layers(pictures)
+            left_out = _FLAT if layers else frozenset[str]()
+            texts = {
+                name: _text(blob)
+                for name, blob in sorted(pictures.items())
+                if name.endswith(".webp") and name not in left_out
+            }
+            content[str(row)] = {"pictures": texts, "layers": layers, "lesions": self._lesions.get(key, [])}
             self.pack_of[row] = number
             size += sum(map(len, texts.values()))
             if size >= PACK_CHARACTERS or len(content) >= PACK_SCANS:
@@ -60,6 +70,17 @@ class Packer:
             yield f"sheet-{sheet:04d}", _text(picture)
         for row, place in sheets.placed.items():
             self.placed[row] = place
+
+
+def _layers(pictures: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """What lies over what; None for scans of earlier versions, and where a picture that it names is not there."""
+    try:
+        found: dict[str, Any] = json.loads(pictures[LAYERS])
+        views = [*found["slices"], *([found["planes"]] if found["planes"] else [])]
+        named = {view[name] for view in views for name in ("under", "heat")}
+    except (KeyError, ValueError, TypeError):
+        return None
+    return found if named <= set(pictures) else None
 
 
 def _text(blob: bytes) -> str:

@@ -29,7 +29,7 @@ MOST_SINGLE: Final = 100
 #: File in the folder beside the page by which it is known as one of ours.
 DATA: Final = "data.js"
 _SCRIPTS: Final = (
-    "base", "charts", "decisions", "table", "overview", "mosaic", "cohort", "scan", "start",
+    "base", "charts", "decisions", "table", "overview", "mosaic", "cohort", "layers", "scan", "start",
 )  # fmt: skip
 
 

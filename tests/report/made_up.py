@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image as Pillow
 
 import epvs_cohort
 from epvs_cohort.cohort.rows import flag_text, qc_row
 from epvs_cohort.data.cohort_tables import Cohort, assemble, read_cohort, write_tables
 from epvs_cohort.data.parts import OutputPaths, Parts
+from epvs_cohort.data.picture_layers import LAYERS
 from epvs_cohort.data.pictures import encode, grey_panel
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.data.tables import VALID_FROM, part_schema
@@ -189,6 +192,29 @@ def _lesion(number: int, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def _layers() -> dict[str, bytes]:
+    """Layers of one slice and of the planes, as counting stores them."""
+    clear = encode(Pillow.new("RGBA", (168, 128), (200, 80, 30, 90)))
+    marks = {"lesions": [[1, 60.0, 40.0]], "heat": "layer_0_heat.webp"}
+    view = {
+        "title": "AC",
+        "slice": 31,
+        "size": [168, 128],
+        "under": "slice_031.webp",
+        "lines": "layer_0_lines.webp",
+    }
+    planes = {"under": "roi_plain.webp", "outline": "roi.webp", "size": [112, 84]}
+    layers = {"slices": [view | marks], "planes": planes | marks}
+    grey = encode(Pillow.new("RGB", (56, 42), (90, 90, 90)))
+    return {
+        "layer_0_heat.webp": clear,
+        "layer_0_lines.webp": clear,
+        "roi_plain.webp": grey,
+        "registration_plain.webp": grey,
+        LAYERS: json.dumps(layers).encode(),
+    }
+
+
 def _write_pictures(store: PreparedStore, keys: Sequence[str]) -> None:
     shades = np.tile(np.arange(84, dtype=np.uint8)[:, None] * 3, (1, 112))
     picture = encode(grey_panel(shades, (112, 84)))
@@ -196,6 +222,8 @@ def _write_pictures(store: PreparedStore, keys: Sequence[str]) -> None:
     for n, key in enumerate(keys):
         store.folder(key).mkdir(parents=True, exist_ok=True)
         pictures = dict.fromkeys(("roi.webp", "registration.webp", "lesions_ac.webp"), picture)
+        # Of an earlier version, which stored no layers; every fifth scan has them.
+        pictures |= _layers() if n % 5 == 0 else {}
         # The middle one of three is at the anterior commissure.
         around = {f"slice_{k:03d}.webp": slices[n % 20] if k == 31 else slices[0] for k in (30, 31, 32)}
         store.add_pictures(key, pictures | around)

@@ -162,6 +162,43 @@ def test_measures_are_drawn_over_the_date_by_scanner(watched: Watched, page: Pat
     assert chart.locator("path.line").count() == 2
 
 
+def test_layers_are_turned_on_and_off_and_stay_so(watched: Watched, page: Path) -> None:
+    # The scans that did not fail have layers one in five, from the first on.
+    shown = watched.open(page, "#scan=sub-0006_PDw")
+    expect(shown.locator(".layers")).to_be_visible()
+    heat, marks = (shown.locator(f".slices .layer.{name}") for name in ("heat", "marks"))
+    expect(heat).to_be_visible()
+    expect(marks).to_be_visible()
+    assert marks.locator("text").text_content() == "1"
+    shown.get_by_label("Heat (h)").uncheck()
+    expect(heat).to_be_hidden()
+    expect(marks).to_be_visible()
+    shown.locator("#scan-title").focus()
+    shown.keyboard.press("l")
+    expect(marks).to_be_hidden()
+    assert not shown.get_by_label("Lesions (l)").is_checked()
+    # The next scan with layers is shown as the last one was.
+    shown.goto(page.as_uri() + "#scan=sub-0012_PDw")
+    expect(shown.locator("#scan-title")).to_have_text("sub-0012_PDw")
+    expect(heat).to_be_hidden()
+    shown.keyboard.press("h")
+    expect(heat).to_be_visible()
+
+
+def test_edges_of_the_template_flicker_until_told_to_stop(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#scan=sub-0006_PDw")
+    edges = shown.locator(".registration .edges")
+    expect(edges).to_be_visible()
+    shown.get_by_role("button", name="Flicker (f)").click()
+    expect(edges).to_be_hidden()
+    expect(edges).to_be_visible()
+    shown.locator("#scan-title").focus()
+    shown.keyboard.press("f")
+    expect(shown.locator("#flicker")).to_have_attribute("aria-pressed", "false")
+    shown.wait_for_timeout(800)
+    expect(edges).to_be_visible()
+
+
 def test_hostile_name_is_text_everywhere(watched: Watched, page: Path) -> None:
     shown = watched.open(page, "#scans")
     shown.fill("#search", "onerror")
@@ -273,7 +310,16 @@ def test_empty_states_say_so(plan: MadeUp, watched: Watched, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "part", ["#overview", "#scans", "#cohort", "#scan=sub-0007_PDw", "#scan=sub-0010_PDw", "#methods"]
+    "part",
+    [
+        "#overview",
+        "#scans",
+        "#cohort",
+        "#scan=sub-0006_PDw",
+        "#scan=sub-0007_PDw",
+        "#scan=sub-0010_PDw",
+        "#methods",
+    ],
 )
 def test_nobody_is_shut_out(part: str, scheme: str, watched: Watched, page: Path) -> None:
     watched.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")

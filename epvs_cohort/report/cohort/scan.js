@@ -86,6 +86,7 @@ EPVS.scan = (() => {
 
   const pictures = (pack) => {
     const found = pack?.pictures ?? {};
+    if (pack?.layers) return EPVS.layers.show(pack.layers, found);
     const shown = PICTURES.filter(([name]) => found[name]);
     if (!shown.length) {
       const why = EPVS.value(row, "status") === "failed" ? "The scan failed before any picture of it was made." :
@@ -143,6 +144,7 @@ EPVS.scan = (() => {
 
   const show = async (asked) => {
     row = asked;
+    EPVS.layers.stop();
     document.getElementById("scan-title").replaceChildren(el("bdi", {}, EPVS.key(row)));
     const place = el("div", { class: "loading", role: "status" }, "Loading pictures …");
     const list = el("div", {});
@@ -159,7 +161,8 @@ EPVS.scan = (() => {
   };
 
   /* Keys of the view: arrows walk, letters decide; never while a field has the focus. */
-  const KEYS = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), a: "accept", d: "doubt", r: "reject" };
+  const KEYS = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), a: "accept", d: "doubt", r: "reject",
+    h: () => EPVS.layers.toggle("heat"), o: () => EPVS.layers.toggle("lines"), l: () => EPVS.layers.toggle("marks"), f: () => EPVS.layers.flicker() };
   const key = (event) => {
     const busy = event.target.matches("input:not([type=radio]), select, textarea, [role=region]");
     if (row === null || busy || event.altKey || event.ctrlKey || event.metaKey || !Object.hasOwn(KEYS, event.key)) return;
@@ -168,6 +171,6 @@ EPVS.scan = (() => {
     if (typeof action === "function") action();
     else document.querySelector(`input[name=verdict][value=${action}]`).click();
   };
-  const hide = () => { row = null; };
+  const hide = () => { row = null; EPVS.layers.stop(); };
   return { show, hide, key };
 })();
