@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pandas as pd
+
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.report.cohort_drift import drifts, outliers
 from epvs_cohort.report.cohort_maps import density_map, region_rows, sides_sentence
 from epvs_cohort.report.cohort_methods import cited, facts, methods_text, model_words
 from epvs_cohort.report.cohort_payload import Reviewed
+from epvs_cohort.report.measure_words import measure_words, number, unit_words
 
 #: Failed scans that the page names; the table holds all.
 MOST_FAILED: Final = 40
@@ -29,6 +32,7 @@ def page_content(reviewed: Reviewed) -> Mapping[str, Any]:
         "facts": facts(cohort),
         "failures": _failures(cohort),
         "most_failed": MOST_FAILED,
+        "flagged": _flagged(reviewed),
         "looks": [(keys[look.row], look.reasons) for look in reviewed.looks],
         "drifts": drifts(cohort.scans, reviewed.measures),
         "outliers": outliers(cohort.scans, reviewed.measures),
@@ -39,11 +43,27 @@ def page_content(reviewed: Reviewed) -> Mapping[str, Any]:
     }
 
 
+def _flagged(reviewed: Reviewed) -> list[tuple[str, int, str]]:
+    """Measure out of bounds, in how many scans, and the first bound that was broken, the commonest measure first."""
+    qc = reviewed.cohort.qc
+    outside = qc[qc["passed"].eq(False)]
+    found = []
+    for measure, rows in outside.groupby("measure"):
+        row = rows.iloc[0]
+        after = unit_words(str(row["unit"] or ""))
+        bounds = [
+            f"{word} {number(float(row[side]))}{after}"
+            for word, side in (("at least", "low"), ("at most", "high"))
+            if pd.notna(row[side])
+        ]
+        found.append((measure_words(str(measure))[0], len(rows), " and ".join(bounds)))
+    return sorted(found, key=lambda each: -each[1])
+
+
 def _places(reviewed: Reviewed) -> dict[str, Any]:
     """Where the lesions lie: of scans that are counted and that nobody rejected."""
     scans = reviewed.cohort.scans
-    rejected = {key for key, decision in reviewed.decisions.items() if decision.verdict == "reject"}
-    kept = scans[scans["count"].notna() & ~scans["scan"].isin(rejected)]
+    kept = scans[scans["count"].notna() & ~scans["scan"].isin(reviewed.rejected)]
     lesions = reviewed.cohort.lesions
     lesions = lesions[lesions["scan"].isin(set(kept["scan"]))]
     points = lesions[["mni_x_mm", "mni_y_mm", "mni_z_mm"]].dropna().to_numpy(dtype=float)

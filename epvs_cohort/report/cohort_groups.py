@@ -27,6 +27,9 @@ _NEVER: Final = frozenset(
     {"scan", "path", "subject", "count", "count_rounded", "threshold", "acquisition_date"}
 )
 _FIRST: Final = ("scanner", "age", "sex", "session")
+#: Held equal where groups are compared, and the fewest scans that allow it.
+_HELD: Final = ("age", "sex")
+_FEWEST_ADJUSTED: Final = 20
 OTHERS: Final = "others"
 UNKNOWN: Final = "unknown"
 
@@ -138,7 +141,50 @@ def sentence(scans: pd.DataFrame, labels: npt.NDArray[np.object_], column: str) 
     )
     said += f", for {pairs} pairs of groups)" if pairs > 1 else ")"
     verdict = "more than chance gives" if gap - half > 0 else "no more than chance may give"
-    return f"{said}: {verdict}. Nothing is adjusted for here: groups may differ in age, sex or disease."
+    return f"{said}: {verdict}. {_adjusted(scans, labels, (most, least, column), pairs)}"
+
+
+def _adjusted(
+    scans: pd.DataFrame, labels: npt.NDArray[np.object_], compared: tuple[str, str, str], pairs: int
+) -> str:
+    """Say how large the difference is in a linear model with age and sex, where these are known."""
+    most, least, column = compared
+    held = [name for name in _HELD if name in scans.columns and name != column]
+    frame = pd.DataFrame({name: _numeric(scans[name]) for name in held}, index=scans.index)
+    # What does not vary holds nothing equal.
+    held = [name for name in held if frame[name].nunique() > 1]
+    known = np.isin(labels.astype(str), (most, least)) & scans["count"].notna().to_numpy()
+    known &= frame[held].notna().all(axis=1).to_numpy()
+    if not held or known.sum() < _FEWEST_ADJUSTED:
+        return "Nothing is adjusted for here: groups may differ in age, sex or disease."
+    ones = np.ones(int(known.sum()))
+    design = np.column_stack([ones, labels[known] == most, frame.loc[known, held].to_numpy()]).astype(
+        np.float64
+    )
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        return f"Age and sex cannot be held equal: they go with the groups of {column}."
+    gap, error = _coefficient(design, scans.loc[known, "count"].to_numpy(dtype=np.float64))
+    half = float(stats.t.ppf(1.0 - 0.025 / pairs, len(design) - design.shape[1])) * error
+    words = f"With {' and '.join(held)} held equal the difference is {gap:.1f} ({gap - half:.1f} to {gap + half:.1f}"
+    return f"{words}, {len(design)} scans). Disease and much else may still differ.".replace("-", "−")
+
+
+def _numeric(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """Numbers as they are; two texts as 0 and 1; anything else is unknown."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    codes, names = pd.factorize(column, sort=True)
+    return np.where(codes >= 0, codes, np.nan) if len(names) == 2 else np.full(len(column), np.nan)
+
+
+def _coefficient(design: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Second coefficient of least squares and its error where spreads may differ (HC3, MacKinnon and White 1985)."""
+    inverse = np.linalg.inv(design.T @ design)
+    weights = inverse @ design.T @ values
+    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
+    scaled = (values - design @ weights) / (1.0 - leverage)
+    spread = inverse @ (design.T * scaled**2) @ design @ inverse
+    return float(weights[1]), math.sqrt(float(spread[1, 1]))
 
 
 def _welch(

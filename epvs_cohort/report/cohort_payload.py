@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +58,11 @@ class Reviewed:
     groupings: list[Grouping]
     decisions: Mapping[str, Decision]
 
+    @property
+    def rejected(self) -> frozenset[str]:
+        """Scans that somebody rejected: shown, but in no figure about the cohort's counts."""
+        return frozenset(key for key, decision in self.decisions.items() if decision.verdict == "reject")
+
 
 def review(cohort: Cohort, decisions: Mapping[str, Decision]) -> Reviewed:
     """Work out of the tables all that the report says beside what stands in them."""
@@ -68,9 +73,10 @@ def review(cohort: Cohort, decisions: Mapping[str, Decision]) -> Reviewed:
     flags = _flags(cohort)
     not_covariates = column_words(_regions(cohort)).keys() | _LEFT_OUT
     covariates = [name for name in scans.columns if name not in not_covariates]
-    return Reviewed(
-        cohort, measures, flags, look_first(scans, measures, flags), groupings(scans, covariates), decisions
-    )
+    looks = look_first(scans, measures, flags)
+    reviewed = Reviewed(cohort, measures, flags, looks, [], decisions)
+    kept = scans.assign(count=scans["count"].where(~scans["scan"].isin(reviewed.rejected)))
+    return replace(reviewed, groupings=groupings(kept, covariates))
 
 
 def _regions(cohort: Cohort) -> tuple[str, ...]:

@@ -82,6 +82,15 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def unit_words(unit: str) -> str:
+    """Unit as it stands behind a number; ratios and shares do without.
+
+    >>> unit_words("mm3"), unit_words("share")
+    (' mm³', '')
+    """
+    return "" if unit in _SILENT else f" {unit.replace('mm3', 'mm³')}"
+
+
 def flag_words(measure: str, value: float, unit: str, bounds: tuple[float | None, float | None]) -> str:
     """Sentence for a measure out of bounds, with value and bound.
 
@@ -89,7 +98,7 @@ def flag_words(measure: str, value: float, unit: str, bounds: tuple[float | None
     'Longest voxel edge is 5.5 mm; at most 2 mm passes'
     """
     low, high = bounds
-    after = f" {unit}" if unit not in _SILENT else ""
+    after = unit_words(unit)
     below = low is not None and value < low
     side, bound = ("at least", low) if below else ("at most", high)
     name = measure_words(measure)[0]

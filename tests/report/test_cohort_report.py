@@ -16,7 +16,7 @@ from epvs_cohort.cli.app import main
 from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.parts import OutputPaths
 from epvs_cohort.errors import UsageError
-from epvs_cohort.report.cohort_groups import group_labels, groupings
+from epvs_cohort.report.cohort_groups import _coefficient, group_labels, groupings
 from epvs_cohort.report.cohort_methods import REFERENCES, cited, methods_text
 from epvs_cohort.report.cohort_outliers import robust_z
 from epvs_cohort.report.cohort_payload import payload, review
@@ -85,6 +85,52 @@ def test_welch_interval_is_that_of_scipy() -> None:
     interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
     (grouping,) = groupings(frame, [])
     assert f"interval {interval.low:.1f} to {interval.high:.1f}" in grouping.sentence
+
+
+def test_difference_with_age_held_equal_is_that_of_the_model() -> None:
+    """Scanner b saw older people; of the difference of 8 lesions 6 are of their age."""
+    rng = np.random.default_rng(4)
+    scanner = np.array(["a", "b"] * 200)
+    age = np.where(scanner == "b", 75.0, 60.0) + rng.normal(0, 5, 400)
+    count = 2.0 * (scanner == "b") + 0.4 * age + rng.normal(0, 1, 400)
+    frame = pd.DataFrame({"count": count, "scanner": scanner, "age": age, "sex": rng.choice(["F", "M"], 400)})
+    words = groupings(frame, [])[0].sentence
+    match = re.search(
+        r"With age and sex held equal the difference is (\S+) \((\S+) to (\S+), 400 scans\)", words
+    )
+    assert match is not None
+    gap, low, high = map(float, match.groups())
+    assert float(re.findall(r"Difference (\S+)", words)[0]) == pytest.approx(8.0, abs=0.5)
+    assert gap == pytest.approx(2.0, abs=0.35)
+    assert low < 2.0 < high
+    assert high - low < 1.5
+    few = groupings(frame.drop(columns=["age", "sex"]), [])[0].sentence
+    assert few.endswith("Nothing is adjusted for here: groups may differ in age, sex or disease.")
+    same = groupings(frame.assign(sex=np.where(scanner == "b", "F", "M")).drop(columns="age"), [])[0].sentence
+    assert same.endswith("cannot be held equal: they go with the groups of scanner.")
+
+
+def test_coefficient_and_error_are_those_of_statsmodels() -> None:
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(9)
+    design = np.column_stack([np.ones(80), rng.integers(0, 2, 80), rng.normal(60, 9, 80)]).astype(float)
+    values = design @ [1.0, 2.0, 0.1] + rng.normal(0, 1 + design[:, 1], 80)
+    fit = sm.OLS(values, design).fit(cov_type="HC3")
+    assert _coefficient(design, values) == pytest.approx((fit.params[1], fit.bse[1]), rel=1e-9)
+
+
+def test_rejected_scans_are_in_no_comparison(tmp_path: Path) -> None:
+    cohort = write_made_up(tmp_path / "counts.parquet", MadeUp(scans=60, pictures=False))
+    reviewed = review(cohort, {"sub-0001_PDw": Decision("reject"), "sub-0003_PDw": Decision("doubt")})
+    (of_scanner,) = (each for each in reviewed.groupings if each.column == "scanner")
+    assert (of_scanner.of[0], of_scanner.of[2]) == (None, 0)
+    assert "(29 scans)" in of_scanner.sentence
+
+
+def test_flags_are_counted_by_measure(tmp_path: Path) -> None:
+    text = _report(tmp_path, MadeUp(scans=40)).read_text()
+    assert re.search(r"5 × <strong>Longest voxel edge</strong> .*\(at most 2 mm passes\)", text)
 
 
 def test_numbers_are_banded_and_rare_texts_pooled() -> None:

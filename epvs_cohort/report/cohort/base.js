@@ -68,13 +68,14 @@ EPVS.svg = (tag, attributes = {}, ...children) =>
 EPVS.number = (value, digits = 4) => {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
+  if (value !== 0 && Math.abs(value) < 0.0001) return value < 0 ? "> −0.0001" : "< 0.0001";
   const text = Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(digits)));
   return text.replace("-", "−");
 };
 
 EPVS.withUnit = (value, unit) => {
   const silent = ["", "ratio", "share", "0 or 1", null, undefined].includes(unit) || value === null;
-  return EPVS.number(value) + (silent ? "" : ` ${unit}`);
+  return EPVS.number(value) + (silent ? "" : ` ${unit.replace("mm3", "mm³")}`);
 };
 
 EPVS.known = (values) => values.filter((value) => value !== null && value !== undefined);

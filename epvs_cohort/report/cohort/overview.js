@@ -21,9 +21,11 @@ EPVS.overview = (() => {
   };
 
   const show = (place) => {
-    const counts = EPVS.column.get("count").values;
+    const rejected = new Set(Object.keys(EPVS.data.decisions).filter((key) => EPVS.data.decisions[key].verdict === "reject"));
+    const counts = EPVS.column.get("count").values.map((count, row) => (rejected.has(EPVS.key(row)) ? null : count));
+    const without = rejected.size ? " Scans that the report's file of decisions rejects are left out here and below." : "";
     place.append(el("figure", {}, EPVS.charts.histogram(counts, { title: "Counts of all scans", name: `count (${target()} per scan)` }),
-      el("figcaption", {}, "How many scans have which count; failed scans have none.")));
+      el("figcaption", {}, `How many scans have which count; failed scans have none.${without}`)));
     const groupings = EPVS.data.groupings;
     if (!groupings.length) {
       place.append(el("p", { class: "empty" }, "The counts cannot be compared between groups: the table has no scanner, age, sex or other " +

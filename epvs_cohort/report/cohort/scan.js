@@ -120,7 +120,10 @@ EPVS.scan = (() => {
       const high = measure.high === null ? "" : `at most ${EPVS.withUnit(measure.high, measure.unit)}`;
       return [low, high].filter(Boolean).join(", ") || "no bound";
     };
-    const rows = [...measures].sort((a, b) => rank(a) - rank(b)).map((measure) => el("tr", { class: rank(measure) ? "" : "flagged" },
+    /* A dozen shares of the region cut off, all of them 0, say one thing. */
+    const nothing = (measure) => measure.name.startsWith("roi_cut_by_") && measure.values[row] === 0;
+    const cut = measures.filter(nothing).length;
+    const rows = measures.filter((measure) => !nothing(measure)).sort((a, b) => rank(a) - rank(b)).map((measure) => el("tr", { class: rank(measure) ? "" : "flagged" },
       el("th", { scope: "row", title: measure.name }, measure.title), el("td", {}, EPVS.withUnit(measure.values[row], measure.unit)),
       el("td", { class: "text" }, rank(measure) ? bound(measure) : `▲ ${bound(measure)}`),
       el("td", {}, EPVS.withUnit(EPVS.quantile(EPVS.sorted(measure.values), 0.5), measure.unit)),
@@ -130,7 +133,8 @@ EPVS.scan = (() => {
         el("caption", { class: "hidden" }, "Quality measures of this scan"),
         el("thead", {}, el("tr", {}, ["measure", "this scan", "passes", "cohort's median", "among all scans", "what it says"].map((head) =>
           el("th", { scope: "col", class: ["passes", "what it says"].includes(head) ? "text" : null }, head)))),
-        el("tbody", {}, rows)))];
+        el("tbody", {}, rows))),
+      cut ? el("p", { class: "soft" }, `Nothing of the region is cut off at ${cut} of 12 faces of the scan and of the box (0 each).`) : null];
   };
 
   const facts = () => {
@@ -149,7 +153,7 @@ EPVS.scan = (() => {
     const place = el("div", { class: "loading", role: "status" }, "Loading pictures …");
     const list = el("div", {});
     document.getElementById("scan-body").replaceChildren(walk(),
-      el("div", { class: "scan" }, el("div", {}, said(), count()), decision()), place, list, ...[quality()].flat(), facts());
+      el("div", { class: "scan" }, el("div", {}, said(), count()), decision()), place, list, ...[quality()].flat().filter(Boolean), facts());
     try {
       const pack = (await EPVS.packs.numbered("pack", EPVS.data.packs[asked]))[asked];
       if (row !== asked) return;
