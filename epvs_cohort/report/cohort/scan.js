@@ -153,7 +153,7 @@ EPVS.scan = (() => {
     const place = el("div", { class: "loading", role: "status" }, "Loading pictures …");
     const list = el("div", {});
     document.getElementById("scan-body").replaceChildren(walk(),
-      el("div", { class: "scan" }, el("div", {}, said(), count()), decision()), place, list, ...[quality()].flat().filter(Boolean), facts());
+      el("div", { class: "head" }, el("div", {}, said(), count()), decision()), place, list, ...[quality()].flat().filter(Boolean), facts());
     try {
       const pack = (await EPVS.packs.numbered("pack", EPVS.data.packs[asked]))[asked];
       if (row !== asked) return;
