@@ -8,6 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from epvs_cohort.data.cohort_tables import Cohort
+from epvs_cohort.data.decisions import VERDICTS
 from epvs_cohort.report.cohort_drift import drifts, outliers
 from epvs_cohort.report.cohort_maps import density_map, region_rows, sides_sentence
 from epvs_cohort.report.cohort_methods import cited, facts, methods_text, model_words
@@ -75,30 +76,28 @@ def _places(reviewed: Reviewed) -> dict[str, Any]:
     }
 
 
-def _tiles(reviewed: Reviewed) -> list[tuple[str, str, str]]:
+def _tiles(reviewed: Reviewed) -> list[tuple[str, str, str, str]]:
+    """Name, figure, explanation, and the status whose scans it counts (empty where it counts others)."""
     cohort = reviewed.cohort
     numbers = cohort.scans["status"].value_counts()
+    n = {name: f"{int(numbers.get(name, 0))}" for name in ("ok", "flagged", "failed")}
     counts = cohort.scans["count"].dropna()
     keys = set(cohort.scans["scan"])
     verdicts = [decision.verdict for key, decision in reviewed.decisions.items() if key in keys]
+    done = "" if cohort.finished else f"{len(cohort.scans)} done so far"
     tiles = [
-        (
-            "Scans asked for",
-            f"{cohort.n_asked}",
-            "" if cohort.finished else f"{len(cohort.scans)} done so far",
-        ),
-        ("Counted, ok", f"{int(numbers.get('ok', 0))}", "every quality measure within bounds"),
-        ("Counted, flagged", f"{int(numbers.get('flagged', 0))}", "a quality measure is out of bounds"),
-        ("Failed", f"{int(numbers.get('failed', 0))}", "no count; the reason is below"),
+        ("Scans asked for", f"{cohort.n_asked}", done, ""),
+        ("Counted, ok", n["ok"], "every quality measure within bounds", "ok"),
+        ("Counted, flagged", n["flagged"], "a quality measure is out of bounds", "flagged"),
+        ("Failed", n["failed"], "no count; the reason is below", "failed"),
     ]
     if len(counts):
         low, high = counts.quantile([0.25, 0.75])
-        tiles.append(
-            ("Median count", f"{counts.median():.1f}", f"lesions; middle half {low:.1f} to {high:.1f}")
-        )
+        middle = f"lesions; middle half {low:.1f} to {high:.1f}"
+        tiles.append(("Median count", f"{counts.median():.1f}", middle, ""))
     if verdicts:
-        said = ", ".join(f"{verdicts.count(name)} {name}" for name in ("accept", "doubt", "reject"))
-        tiles.append(("Decided by people", f"{len(verdicts)}", said))
+        said = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
+        tiles.append(("Decided by people", f"{len(verdicts)}", said, ""))
     return tiles
 
 

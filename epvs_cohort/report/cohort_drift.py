@@ -94,7 +94,8 @@ def _between(name: str, groups: dict[str, FloatArray], tests: int) -> list[Drift
     n = sum(map(len, known.values()))
     # Epsilon squared of ranks (Tomczak and Tomczak 2014, Trends in Sport Sciences 1(21)).
     share = float(statistic) / (n - 1)
-    if p * tests >= _LEVEL or share < LARGE_SHARE:
+    # A difference of the counts themselves is named however small a share of their spread it is.
+    if p * tests >= _LEVEL or (share < LARGE_SHARE and name != "count"):
         return []
     medians = sorted(((float(np.median(values)), maker) for maker, values in known.items()), reverse=True)
     (high, most), (low, least) = medians[0], medians[-1]

@@ -138,7 +138,8 @@ def payload(
             {"column": each.column, "names": each.names, "of": each.of, "sentence": each.sentence}
             for each in reviewed.groupings
         ],
-        "decisions": {key: vars(decision) for key, decision in reviewed.decisions.items()},
+        # Pairs: an object of the script would take a scan named __proto__ for its own.
+        "decisions": [[key, vars(decision)] for key, decision in reviewed.decisions.items()],
         "packs": packs,
         "placed": placed,
         "sheet": {"thumb": THUMB, "across": ACROSS, "down": DOWN},

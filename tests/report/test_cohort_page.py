@@ -98,6 +98,31 @@ def test_table_filters_and_searches(watched: Watched, page: Path) -> None:
     expect(shown.get_by_text("No scan passes these filters.")).to_be_visible()
 
 
+def test_figures_of_the_overview_lead_to_their_scans(watched: Watched, page: Path) -> None:
+    shown = watched.open(page)
+    shown.get_by_role("link", name="show them (failed)").click()
+    expect(shown.locator(".said")).to_have_text("12 of 120 scans")
+    assert shown.input_value("#status") == "failed"
+    shown.fill("#search", "similarity 0.02")
+    expect(shown.locator(".said")).to_have_text("6 of 120 scans")
+    shown.get_by_role("link", name="Overview").click()
+    shown.get_by_role("link", name="show them (flagged)").click()
+    expect(shown.locator(".said")).to_have_text("16 of 120 scans")
+    assert shown.input_value("#search") == ""
+
+
+def test_scan_named_as_a_part_of_the_language_is_decided_as_any(watched: Watched, tmp_path: Path) -> None:
+    out = tmp_path / "counts.parquet"
+    cohort = write_made_up(out, MadeUp(scans=3))
+    cohort.scans.loc[0, "scan"] = "__proto__"
+    decisions = {"__proto__": Decision("reject")}
+    request = ReportRequest(out, tmp_path / "r.html", OutputPaths.of(out).store, decisions)
+    shown = watched.open(write_report(cohort, request), "#scan=__proto__")
+    assert shown.get_by_label("reject").is_checked()
+    shown.get_by_label("doubt").check()
+    assert "__proto__,doubt" in shown.evaluate("EPVS.decisions.table()")
+
+
 def test_next_and_previous_follow_the_filtered_table(watched: Watched, page: Path) -> None:
     shown = watched.open(page, "#scans")
     shown.select_option("#status", "flagged")

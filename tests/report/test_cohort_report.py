@@ -260,7 +260,7 @@ def test_page_must_end_in_html(name: str, tmp_path: Path) -> None:
 def test_decisions_of_a_file_are_in_the_data_and_counted(tmp_path: Path) -> None:
     decisions = {"sub-0001_PDw": Decision("reject", "motion", "AB"), "elsewhere": Decision("accept")}
     page = _report(tmp_path, MadeUp(scans=20), decisions=decisions)
-    assert _data(page)["decisions"]["sub-0001_PDw"] == {
+    assert dict(_data(page)["decisions"])["sub-0001_PDw"] == {
         "verdict": "reject", "reason": "motion", "initials": "AB", "comment": ""
     }  # fmt: skip
     assert "0 accept, 0 doubt, 1 reject" in page.read_text()
@@ -291,7 +291,7 @@ def test_command_writes_the_page_beside_the_table(
     assert left.value.code == 0
     page = tmp_path / "counts.report.html"
     assert f"report: {page}" in capsys.readouterr().out
-    assert _data(page)["decisions"]["sub-0002_PDw"]["verdict"] == "doubt"
+    assert dict(_data(page)["decisions"])["sub-0002_PDw"]["verdict"] == "doubt"
 
 
 def test_payload_is_plain_json(tmp_path: Path) -> None:

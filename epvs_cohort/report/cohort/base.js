@@ -1,9 +1,9 @@
 "use strict";
 /* The data of the page, and small tools to build it. Text enters the page as text alone, never as markup. */
-const EPVS = { data: null, column: new Map(), decided: {} };
+const EPVS = { data: null, column: new Map() };
 
 EPVS.receive = (data) => {
-  EPVS.data = data;
+  EPVS.data = { ...data, decisions: new Map(data.decisions) };
   for (const column of data.columns) EPVS.column.set(column.name, column);
 };
 

@@ -115,8 +115,8 @@ EPVS.charts = (() => {
       if (!ordered.length) return;
       const [low, half, high] = [0.25, 0.5, 0.75].map((share) => x(quantile(ordered, share)));
       chart.append(
+        dots(members[at].map((value, n) => [x(value), middle + shake(n + 1) * 30]), ordered.length > 300 ? "strong many" : "strong"),
         svg("rect", { class: "box", x: low, width: Math.max(high - low, 1), y: middle - 13, height: 26 }),
-        dots(members[at].map((value, n) => [x(value), middle + shake(n + 1) * 30]), "strong"),
         svg("line", { class: "line mark", x1: half, x2: half, y1: middle - 15, y2: middle + 15 }));
     });
     return chart;

@@ -42,8 +42,8 @@ EPVS.decisions = (() => {
   };
 
   const ofFile = (scan) => {
-    const given = Object.hasOwn(EPVS.data.decisions, scan) ? EPVS.data.decisions[scan] : null;
-    return given && { decision: given.verdict, reason: given.reason, initials: given.initials, comment: given.comment };
+    const given = EPVS.data.decisions.get(scan);
+    return given === undefined ? null : { decision: given.verdict, reason: given.reason, initials: given.initials, comment: given.comment };
   };
   /* Of this browser before that of the file. */
   const of = (scan) => own.get(scan) ?? ofFile(scan) ?? { decision: "", reason: "", initials: "", comment: "" };
@@ -71,7 +71,7 @@ EPVS.decisions = (() => {
 
   const fresh = () => [...own.values()].filter((entry) => !entry.exported).length;
   const all = () => {
-    const scans = new Set([...Object.keys(EPVS.data.decisions), ...own.keys()]);
+    const scans = new Set([...EPVS.data.decisions.keys(), ...own.keys()]);
     return [...scans].map((scan) => [scan, of(scan)]).filter(([, entry]) => VERDICTS.includes(entry.decision));
   };
 

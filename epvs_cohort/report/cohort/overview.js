@@ -21,7 +21,7 @@ EPVS.overview = (() => {
   };
 
   const show = (place) => {
-    const rejected = new Set(Object.keys(EPVS.data.decisions).filter((key) => EPVS.data.decisions[key].verdict === "reject"));
+    const rejected = new Set([...EPVS.data.decisions].filter(([, decision]) => decision.verdict === "reject").map(([key]) => key));
     const counts = EPVS.column.get("count").values.map((count, row) => (rejected.has(EPVS.key(row)) ? null : count));
     const without = rejected.size ? " Scans that the report's file of decisions rejects are left out here and below." : "";
     place.append(el("figure", {}, EPVS.charts.histogram(counts, { title: "Counts of all scans", name: `count (${target()} per scan)` }),

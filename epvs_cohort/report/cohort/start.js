@@ -4,8 +4,11 @@ EPVS.start = (() => {
   const views = () => [...document.querySelectorAll("section.view")];
 
   const asked = () => {
-    const hash = window.location.hash.slice(1);
-    if (!hash.startsWith("scan=")) return { view: views().some((view) => view.id === hash && hash !== "scan") ? hash : "overview" };
+    const [hash, query] = window.location.hash.slice(1).split("?");
+    if (!hash.startsWith("scan=")) {
+      const known = views().some((view) => view.id === hash && hash !== "scan");
+      return { view: known ? hash : "overview", status: hash === "scans" ? new URLSearchParams(query).get("status") : null };
+    }
     let key = "";
     try { key = decodeURIComponent(hash.slice(5)); } catch { /* No key is written like that. */ }
     const row = EPVS.column.get("scan").values.indexOf(key);
@@ -14,7 +17,8 @@ EPVS.start = (() => {
 
   const route = (first = false) => {
     if (window.location.hash === "#main") return;
-    const { view, row, missing } = asked();
+    const { view, row, missing, status } = asked();
+    if (status) EPVS.table.only(status);
     for (const section of views()) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
       if (link.hash === `#${view === "scan" ? "scans" : view}`) link.setAttribute("aria-current", "page");

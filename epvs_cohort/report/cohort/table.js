@@ -162,5 +162,12 @@ EPVS.table = (() => {
     EPVS.decisions.watch(draw);
   };
 
-  return { show, order: () => order };
+  /* Show the scans of one status, whatever was asked for before. */
+  const only = (status) => {
+    document.querySelector(".filters").reset();
+    document.getElementById("status").value = status;
+    change({ status });
+  };
+
+  return { show, only, order: () => order };
 })();
