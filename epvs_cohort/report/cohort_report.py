@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import Decision
-from epvs_cohort.data.files import temporary_beside, write_whole
+from epvs_cohort.data.files import sweep, temporary_beside, write_whole
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.errors import UsageError
+from epvs_cohort.errors import OutputError, UsageError
 from epvs_cohort.report.cohort_content import page_content
 from epvs_cohort.report.cohort_packs import Packer
 from epvs_cohort.report.cohort_payload import Reviewed, payload, review, script_json, study_id
@@ -68,7 +68,9 @@ def write_report(cohort: Cohort, request: ReportRequest) -> Path:
     Raises
     ------
     UsageError
-        The output cannot be written, or one file would hold too many scans.
+        The output has another ending or no folder, or one file would hold too many scans.
+    OutputError
+        The disk refuses.
     """
     out = request.out
     if out.suffix != ".html" or out.is_dir():
@@ -82,12 +84,17 @@ def write_report(cohort: Cohort, request: ReportRequest) -> Path:
             hint="without it, data and pictures lie in a folder beside the page",
         )
     reviewed = review(cohort, request.decisions)
-    if request.single_file:
-        blocks = _single_blocks(reviewed, request)
+    try:
+        sweep(out.parent)
+        blocks = _single_blocks(reviewed, request) if request.single_file else ()
+        if not request.single_file:
+            _write_folder(reviewed, request)
         write_whole(out, _page(reviewed, request, blocks).encode())
-    else:
-        _write_folder(reviewed, request)
-        write_whole(out, _page(reviewed, request, ()).encode())
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or out}: cannot be written: {error.strerror or error}",
+            hint="mend that and try again",
+        ) from error
     return out
 
 

@@ -289,6 +289,36 @@ def test_export_brings_the_file_s_decisions_along_unless_changed(
     assert shown.get_by_text("What was decided in this browser goes before it.").is_visible()
 
 
+def test_decisions_of_another_browser_are_read_and_undo_nothing(
+    watched: Watched, page: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text(
+        "scan,decision,reason,initials,comment\r\n"
+        'sub-0008_PDw,Reject,"motion, strong",CD,"said ""no"""\r\n'
+        "sub-0009_PDw,accept,,CD,\r\nsub-0011_PDw,maybe,,CD,\r\n"
+    )
+    shown = watched.open(page, "#scan=sub-0009_PDw")
+    shown.get_by_label("doubt").check()
+    shown.get_by_text("Read decisions").click()
+    shown.set_input_files("#read-decisions", path)
+    expect(shown.locator(".reader")).to_contain_text(
+        "1 decisions taken from the file. 1 scans are decided otherwise here"
+    )
+    expect(shown.locator(".reader")).to_contain_text("1 rows name no scan or no legal decision")
+    shown.reload()
+    shown.wait_for_selector("html[data-ready]")
+    table = shown.evaluate("EPVS.decisions.table()")
+    assert 'sub-0008_PDw,reject,"motion, strong",CD,"said ""no"""\n' in table
+    assert "sub-0009_PDw,doubt," in table
+    path.write_text("name,verdict\na,b\n")
+    shown.get_by_text("Read decisions").click()
+    shown.set_input_files("#read-decisions", path)
+    expect(shown.locator(".reader")).to_contain_text(
+        "Nothing is read: the file has no columns scan and decision."
+    )
+
+
 def test_two_windows_do_not_undo_each_other(watched: Watched, page: Path) -> None:
     first = watched.open(page, "#scan=sub-0004_PDw")
     second = first.context.new_page()
@@ -297,6 +327,13 @@ def test_two_windows_do_not_undo_each_other(watched: Watched, page: Path) -> Non
     first.get_by_label("accept").check()
     second.get_by_label("doubt").check()
     expect(first.locator("#review")).to_contain_text("2 decided")
+    # What the other window decides about the scan that is looked at is seen at once.
+    second.goto(page.as_uri() + "#scan=sub-0004_PDw")
+    expect(second.get_by_label("accept")).to_be_checked()
+    second.get_by_label("reject").check()
+    second.fill("#decide-reason", "motion")
+    expect(first.get_by_label("reject")).to_be_checked()
+    expect(first.locator("#decide-reason")).to_have_value("motion")
     assert len(list(csv.reader(first.evaluate("EPVS.decisions.table()").splitlines()))) == 3
 
 

@@ -15,7 +15,7 @@ from epvs_cohort.bounds import DEFAULT_LIMITS
 from epvs_cohort.cli.app import main
 from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.parts import OutputPaths
-from epvs_cohort.errors import UsageError
+from epvs_cohort.errors import OutputError, UsageError
 from epvs_cohort.report.cohort_groups import _coefficient, group_labels, groupings
 from epvs_cohort.report.cohort_methods import REFERENCES, cited, methods_text
 from epvs_cohort.report.cohort_outliers import robust_z
@@ -255,6 +255,14 @@ def test_page_must_end_in_html(name: str, tmp_path: Path) -> None:
     cohort = write_made_up(tmp_path / "counts.parquet", MadeUp(scans=3, pictures=False))
     with pytest.raises(UsageError, match=r"must be a file ending in \.html"):
         write_report(cohort, ReportRequest(tmp_path / "counts.parquet", tmp_path / name, tmp_path))
+
+
+def test_disk_that_refuses_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    cohort = write_made_up(tmp_path / "counts.parquet", MadeUp(scans=3, pictures=False))
+    out = tmp_path / f"{'n' * 250}.html"
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        write_report(cohort, ReportRequest(tmp_path / "counts.parquet", out, tmp_path))
+    assert [path for path in tmp_path.iterdir() if path.name.startswith((".", "n"))] == []
 
 
 def test_decisions_of_a_file_are_in_the_data_and_counted(tmp_path: Path) -> None:

@@ -89,12 +89,61 @@ EPVS.decisions = (() => {
     tell();
   };
 
+  /* Rows of a table in commas or tabs, with quotes as spreadsheets write them. */
+  const parse = (text) => {
+    const separator = text.split("\n", 1)[0].includes("\t") ? "\t" : ",";
+    const rows = [[""]];
+    let quoted = false;
+    const clean = text.replace(/^\ufeff/, "").replaceAll("\r\n", "\n");
+    for (let at = 0; at < clean.length; at += 1) {
+      const sign = clean[at];
+      const row = rows[rows.length - 1];
+      if (quoted && sign === '"' && clean[at + 1] === '"') { row[row.length - 1] += '"'; at += 1; }
+      else if (sign === '"' && (quoted || row[row.length - 1] === "")) quoted = !quoted;
+      else if (quoted) row[row.length - 1] += sign;
+      else if (sign === separator) row.push("");
+      else if (sign === "\n") rows.push([""]);
+      else row[row.length - 1] += sign;
+    }
+    return rows.filter((row) => row.some((cell) => cell !== ""));
+  };
+
+  /* Take decisions of a file, such as another browser exported; what is decided here already stays. */
+  const take = (text) => {
+    const [head, ...rows] = parse(text);
+    const place = new Map((head ?? []).map((name, at) => [name.trim(), at]));
+    if (!place.has("scan") || !place.has("decision")) return "Nothing is read: the file has no columns scan and decision.";
+    let taken = 0, kept = 0, wrong = 0;
+    for (const row of rows) {
+      const scan = row[place.get("scan")] ?? "";
+      const entry = Object.fromEntries(FIELDS.map((field) => [field, (row[place.get(field)] ?? "").trim()]));
+      entry.decision = entry.decision.toLowerCase();
+      const now = of(scan);
+      if (!scan || !VERDICTS.includes(entry.decision)) wrong += 1;
+      else if (now.decision && FIELDS.some((field) => now[field] !== entry[field])) kept += 1;
+      else if (!now.decision) { keep(scan, { ...entry, exported: true }); taken += 1; }
+    }
+    tell();
+    return `${taken} decisions taken from the file.` + (kept ? ` ${kept} scans are decided otherwise here and stay so.` : "") +
+      (wrong ? ` ${wrong} rows name no scan or no legal decision.` : "");
+  };
+
+  const reader = () => {
+    const said = el("span", { role: "status", class: "soft" });
+    const input = el("input", { type: "file", id: "read-decisions", accept: ".csv,.tsv,text/csv", onchange: async () => {
+      if (input.files.length) said.textContent = take(await input.files[0].text());
+      input.value = "";
+    } });
+    return el("details", { class: "reader" }, el("summary", {}, "Read decisions"),
+      el("p", { class: "field" }, el("label", { for: "read-decisions" }, "File that a report exported: "), input, said));
+  };
+
   /* Bar at the head of the page. */
   const bar = () => {
     const place = document.getElementById("review");
     const words = el("span", { role: "status" });
     const button = el("button", { type: "button", onclick: save }, "Export decisions");
-    place.append(words, button);
+    place.append(words, button, reader());
     place.hidden = false;
     watch(() => {
       const decided = all();

@@ -84,6 +84,18 @@ EPVS.scan = (() => {
         field("Initials", "initials", { size: "6" }), field("Comment", "comment")));
   };
 
+  /* What another window or a file decides about this scan is shown; a field that is being written in is left alone. */
+  const sync = () => {
+    const form = document.querySelector("form.decide");
+    if (row === null || !form) return;
+    const entry = EPVS.decisions.of(EPVS.key(row));
+    for (const radio of form.querySelectorAll("input[name=verdict]")) radio.checked = radio.value === (entry.decision || "");
+    for (const name of ["reason", "initials", "comment"]) {
+      const box = document.getElementById(`decide-${name}`);
+      if (box !== document.activeElement) box.value = entry[name] ?? "";
+    }
+  };
+
   const pictures = (pack) => {
     const found = pack?.pictures ?? {};
     if (pack?.layers) return EPVS.layers.show(pack.layers, found);
@@ -176,5 +188,5 @@ EPVS.scan = (() => {
     else document.querySelector(`input[name=verdict][value=${action}]`).click();
   };
   const hide = () => { row = null; EPVS.layers.stop(); };
-  return { show, hide, key };
+  return { show, hide, key, sync };
 })();

@@ -58,6 +58,7 @@ EPVS.start = (() => {
     EPVS.overview.show(document.getElementById("counts"));
     EPVS.table.show(document.getElementById("table"));
     EPVS.cohort.show();
+    EPVS.decisions.watch(EPVS.scan.sync);
     document.getElementById("copy-methods").addEventListener("click", copy);
     document.addEventListener("keydown", EPVS.scan.key);
     window.addEventListener("hashchange", route);
