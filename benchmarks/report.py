@@ -1,8 +1,9 @@
 """Make reports of made-up cohorts, and open them in Chromium: seconds, memory, sizes of the files.
 
-Run ``python benchmarks/report.py FOLDER [SCANS ...]``. Tables are as a run writes them, pictures are noise of the sizes
-that a run stores. Each report is made in a process of its own, whose highest memory is told; the page is opened as
-a file, and timed until its table is there, then until the table is sorted and until a scan's pictures are shown.
+Run ``python benchmarks/report.py FOLDER [SCANS ...]``. Tables are as a run writes them, with 46 quality measures;
+pictures are noise of the sizes that a run stores. Each report is made in a process of its own, whose highest memory is
+told; the page is opened as a file, and timed until its table is there, then until the table is sorted and until a
+scan's pictures are shown.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def measure(folder: Path, scans: int) -> None:
     """Make and open the report of a made-up cohort, and log what it took."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    cohort = write_made_up(folder / "counts.parquet", MadeUp(scans=scans, pictures=False))
+    cohort = write_made_up(folder / "counts.parquet", MadeUp(scans=scans, pictures=False, more_measures=34))
     keys = cohort.scans.loc[cohort.scans["status"] != "failed", "scan"].tolist()
     each = fill_store(PreparedStore(OutputPaths.of(folder / "counts.parquet").store), keys)
     command = [sys.executable, __file__, "--make", str(folder)]

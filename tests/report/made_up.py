@@ -54,6 +54,7 @@ class MadeUp:
     covariates: bool = True
     hostile: bool = False
     asked_more: int = 0
+    more_measures: int = 0
 
 
 def write_made_up(out: Path, plan: MadeUp) -> Cohort:
@@ -165,6 +166,7 @@ def _measures(n: int, plan: MadeUp, rng: np.random.Generator) -> list[dict[str, 
         if name == "roi_snr":
             value -= 6.0 * n / plan.scans  # A coil that fails slowly.
         found.append(qc_row(QcValue(name, value, unit), bounds.get(name, _OPEN)))
+    found += [qc_row(QcValue(f"more_{at}", rng.normal(), "ratio"), _OPEN) for at in range(plan.more_measures)]
     return found
 
 

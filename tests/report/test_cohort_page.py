@@ -136,6 +136,12 @@ def test_next_and_previous_follow_the_filtered_table(watched: Watched, page: Pat
     shown.keyboard.press("ArrowLeft")
     expect(shown.locator("#scan-title")).to_have_text(names[0])
     assert shown.locator("#previous").is_disabled()
+    shown.locator("#single-keys").uncheck()
+    shown.locator("#scan-title").focus()
+    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press("r")
+    expect(shown.locator("#scan-title")).to_have_text(names[0])
+    assert shown.get_by_label("undecided").is_checked()
 
 
 def test_scan_shows_its_pictures_and_its_place_in_the_cohort(watched: Watched, page: Path) -> None:

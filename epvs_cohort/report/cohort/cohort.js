@@ -110,7 +110,11 @@ EPVS.cohort = (() => {
     place.append(el("figure", {}, EPVS.charts.histogram(gaps, { title: "Left minus right", name: "lesions left minus right, per scan" })));
   };
 
+  /* Drawn when it is first looked at: thousands of scans should not wait for it. */
+  let shown = false;
   const show = () => {
+    if (shown) return;
+    shown = true;
     EPVS.mosaic.show(document.getElementById("mosaic"));
     dates(document.getElementById("dates"));
     sides(document.getElementById("sides"));

@@ -7,7 +7,6 @@ EPVS.mosaic = (() => {
   const state = { by: "odd", down: true, page: 0 };
   let measures = [];
   let parts = null;
-  let drawn = false;
 
   /* The farthest that a scan lies from the others in any measure, in robust standard deviations. */
   const oddness = () => {
@@ -68,8 +67,6 @@ EPVS.mosaic = (() => {
   };
 
   const draw = () => {
-    if (!parts) return;
-    drawn = true;
     const rows = order();
     const pages = Math.max(Math.ceil(rows.length / ON_PAGE), 1);
     state.page = Math.min(state.page, pages - 1);
@@ -99,7 +96,7 @@ EPVS.mosaic = (() => {
         measures.map((measure) => el("option", { value: measure.name }, measure.title))),
       el("select", { "aria-label": "Order", id: "mosaic-order", onchange: (event) => change({ down: event.target.value === "down", page: 0 }) },
         el("option", { value: "down" }, "highest first"), el("option", { value: "up" }, "lowest first")), parts.back, parts.on, parts.said), parts.list);
-    if (drawn) draw();
+    draw();
   };
-  return { show, draw };
+  return { show };
 })();

@@ -10,6 +10,8 @@ EPVS.scan = (() => {
   ];
   const REASONS = ["motion", "wrong region outlined", "registration failed", "wrong contrast", "field of view cut", "artefact", "other disease", "lesions missed", "too many lesions"];
   let row = null;
+  /* Who steers by voice or a screen reader turns them off. */
+  let singleKeys = true;
 
   const neighbours = () => {
     const listed = EPVS.table.order();
@@ -29,7 +31,9 @@ EPVS.scan = (() => {
       el("button", { type: "button", id: "previous", disabled: at <= 0, onclick: () => step(-1) }, "← Previous"), " ",
       el("button", { type: "button", id: "next", disabled: at >= order.length - 1, onclick: () => step(1) }, "Next →"), " ",
       el("span", { class: "soft" }, `${at + 1} of ${order.length}${filtered ? " that pass the filters" : ""}, in the order of the table`), " ",
-      el("a", { href: "#scans" }, "Back to the table"));
+      el("a", { href: "#scans" }, "Back to the table"), " ",
+      el("label", { class: "soft" }, el("input", { type: "checkbox", id: "single-keys", checked: singleKeys,
+        onchange: (event) => { singleKeys = event.target.checked; } }), " single keys: ← → a d r o h l f"));
   };
 
   const said = () => {
@@ -181,7 +185,7 @@ EPVS.scan = (() => {
     h: () => EPVS.layers.toggle("heat"), o: () => EPVS.layers.toggle("lines"), l: () => EPVS.layers.toggle("marks"), f: () => EPVS.layers.flicker() };
   const key = (event) => {
     const busy = event.target.matches("input:not([type=radio]), select, textarea, [role=region]");
-    if (row === null || busy || event.altKey || event.ctrlKey || event.metaKey || !Object.hasOwn(KEYS, event.key)) return;
+    if (row === null || !singleKeys || busy || event.altKey || event.ctrlKey || event.metaKey || !Object.hasOwn(KEYS, event.key)) return;
     const action = KEYS[event.key];
     event.preventDefault();
     if (typeof action === "function") action();

@@ -27,7 +27,7 @@ EPVS.start = (() => {
     EPVS.scan.hide();
     if (missing !== undefined) EPVS.warn(`There is no scan named ${missing} in this report.`);
     if (view === "scan") EPVS.scan.show(row);
-    if (view === "cohort") EPVS.mosaic.draw();
+    if (view === "cohort") EPVS.cohort.show();
     if (first === true) return;
     window.scrollTo(0, 0);
     const heading = document.querySelector(`#${view} h2`);
@@ -57,7 +57,6 @@ EPVS.start = (() => {
     EPVS.decisions.bar();
     EPVS.overview.show(document.getElementById("counts"));
     EPVS.table.show(document.getElementById("table"));
-    EPVS.cohort.show();
     EPVS.decisions.watch(EPVS.scan.sync);
     document.getElementById("copy-methods").addEventListener("click", copy);
     document.addEventListener("keydown", EPVS.scan.key);
