@@ -99,7 +99,7 @@ EPVS.charts = (() => {
     of.forEach((group, row) => { if (group !== null && values[row] !== null) members[group].push(values[row]); });
     const all = members.flat();
     if (!all.length) return el("p", { class: "empty" }, `${title}: no scan has a value.`);
-    const width = 760, line = 46, left = 210;
+    const width = 800, line = 46, left = 250;
     const box = { left, right: width - 20, top: 8, bottom: 8 + line * names.length };
     const scale = axis(all, true);
     const x = (value) => box.left + (value - scale.low) / (scale.high - scale.low) * (box.right - box.left);
