@@ -71,7 +71,7 @@ $(SIMULATED): | $(INSTALLED)
 	@touch $@
 
 demo: $(INSTALLED) $(SIMULATED)
-	$(BIN)/epvs-cohort run $(DEMO)/scans --out $(DEMO)/counts.parquet --figures
+	$(BIN)/epvs-cohort run $(DEMO)/scans --out $(DEMO)/counts.parquet --figures --report
 	@$(BIN)/python -c "$$TELL" $(DEMO)/counts.parquet
 
 lint: $(INSTALLED_TEST)

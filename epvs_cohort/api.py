@@ -6,12 +6,16 @@ from pathlib import Path
 
 from epvs_cohort.cohort.run import RunRequest, Watcher, execute, make_ready, output_errors
 from epvs_cohort.data.cohort_tables import Cohort
+from epvs_cohort.data.decisions import decisions_in
 from epvs_cohort.data.parts import OutputPaths
 from epvs_cohort.data.store import PreparedStore
+from epvs_cohort.report.cohort_report import ReportRequest, write_report
 from epvs_cohort.report.figures import write_figures
 
 
-def run_cohort(request: RunRequest, *, figures: bool = False, watch: Watcher | None = None) -> Cohort:
+def run_cohort(
+    request: RunRequest, *, figures: bool = False, report: bool = False, watch: Watcher | None = None
+) -> Cohort:
     """Count a cohort, as ``epvs-cohort run`` does.
 
     Starts local processes unless ``request.cluster`` names a scheduler, so a script must call it under
@@ -23,6 +27,8 @@ def run_cohort(request: RunRequest, *, figures: bool = False, watch: Watcher | N
         Scans, output, protocol and the rest.
     figures : bool
         Write one PNG a scan beside the output.
+    report : bool
+        Write the report beside the output.
     watch : callable, optional
         Called with the progress and lines of text.
 
@@ -42,7 +48,16 @@ def run_cohort(request: RunRequest, *, figures: bool = False, watch: Watcher | N
     cohort = execute(ready, watch) if watch is not None else execute(ready)
     if figures:
         draw_figures(cohort, ready.paths, ready.order.prepare.store)
+    if report:
+        make_report(cohort, ready.paths, ready.order.prepare.store)
     return cohort
+
+
+def make_report(cohort: Cohort, paths: OutputPaths, store: Path) -> Path:
+    """Write the report of a run beside its tables, with the decisions that they carry; return its path."""
+    request = ReportRequest(paths.counts, paths.report, store, decisions_in(cohort.scans))
+    with output_errors(paths):
+        return write_report(cohort, request)
 
 
 def draw_figures(cohort: Cohort, paths: OutputPaths, store: Path) -> list[Path]:

@@ -28,6 +28,10 @@ COMMANDS: Final = {
         "prepare:prepare",
         "Register, outline, crop and trim every scan of SCANS into STORE, for counting or training later.",
     ),
+    "report": (
+        "report:report",
+        "Make the page of a run: what failed, what to look at first, every scan with its pictures.",
+    ),
     "status": ("status:status", "Say how a finished or unfinished run stands."),
     "simulate": (
         "simulate:simulate",

@@ -96,7 +96,11 @@ def evaluate(
         ),
     ] = None,
     decisions: Annotated[
-        Path | None, typer.Option("--decisions", help="Table scan,decision: rejected scans are left out.")
+        Path | None,
+        typer.Option(
+            "--decisions",
+            help="Table scan,decision: rejected scans are left out (default: what the run was given).",
+        ),
     ] = None,
     without_flagged: Annotated[
         bool, typer.Option("--without-flagged", help="Leave flagged scans out; else they are counted in.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from epvs_cohort.data.counts import read_readings
-from epvs_cohort.data.decisions import read_decisions
+from epvs_cohort.data.decisions import decisions_in, read_decisions
 from epvs_cohort.data.manifest import read_table
 from epvs_cohort.data.markups import is_markups, read_markups
 from epvs_cohort.errors import UsageError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from epvs_cohort.compare.evaluate import EvaluateInput
     from epvs_cohort.compare.marked import Reach
     from epvs_cohort.data.cohort_tables import Cohort
+    from epvs_cohort.data.decisions import Decision
     from epvs_cohort.geometry import FloatArray
 
 
@@ -86,9 +87,16 @@ def read_inputs(files: EvaluateFiles) -> EvaluateInput:
         points=_points(files.points, cohort) if files.points else None,
         rescan=_second(files),
         rescan_pairs=None if files.rescan_pairs is None else read_pairs(files.rescan_pairs),
-        decisions=None if files.decisions is None else read_decisions(files.decisions),
+        decisions=_decisions(files, cohort),
         participants=None if files.participants is None else read_table(files.participants),
     )
+
+
+def _decisions(files: EvaluateFiles, cohort: Cohort) -> Mapping[str, Decision] | None:
+    """Of the file that is named, else of the table, where its run was given decisions."""
+    if files.decisions is not None:
+        return read_decisions(files.decisions)
+    return decisions_in(cohort.scans) or None
 
 
 def _cohort(path: Path) -> Cohort:

@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from epvs_cohort.api import draw_figures
+from epvs_cohort.api import draw_figures, make_report
 from epvs_cohort.cli import options
 from epvs_cohort.cli.progress import Live
 from epvs_cohort.cli.status import print_summary
 from epvs_cohort.cohort.run import Prepared, RunRequest, execute, make_ready, stoppable, summary_error
+from epvs_cohort.data.decisions import read_decisions
 from epvs_cohort.data.walk import SIDE_FILE
 from epvs_cohort.protocol import Method, Protocol, load_protocol
 
@@ -60,6 +61,15 @@ def run(
     figures: Annotated[
         bool, typer.Option("--figures", help="One PNG a scan: outline, slices, lesions.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="The page of the run, beside the table: open it in a browser.")
+    ] = False,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            "--decisions", help="What people decided: a table scan,decision; columns of the counts."
+        ),
+    ] = None,
     scheduler: options.Scheduler = None,
     cluster: options.ClusterFile = None,
 ) -> None:
@@ -75,10 +85,12 @@ def run(
         overwrite=overwrite,
         verify=verify,
         save_maps=save_maps,
+        decisions=None if decisions is None else read_decisions(decisions),
     )
     with stoppable():
         ready = make_ready(request)
         name_passed_over(errors, ready.discovery.passed_over)
+        _name_strangers(errors, ready)
         if dry_run:
             _print_plan(console, ready)
             return
@@ -87,8 +99,21 @@ def run(
         if figures:
             drawn = draw_figures(cohort, ready.paths, ready.order.prepare.store)
             console.print(Text(f"{len(drawn)} pictures: {ready.paths.figures}"))
+        if report:
+            page = make_report(cohort, ready.paths, ready.order.prepare.store)
+            console.print(Text(f"report: {page}"))
     print_summary(console, ready.paths, cohort)
     raise typer.Exit(summary_error(cohort))
+
+
+def _name_strangers(console: Console, ready: Prepared) -> None:
+    """Name decisions about scans that are not asked for: a misspelt key must not pass for a decision."""
+    known = {scan.key for scan in ready.discovery.scans}
+    strange = [key for key in ready.request.decisions or {} if key not in known]
+    for key in strange[:MOST_NAMED]:
+        console.print(Text(f"decided about, but not asked for: {key}"))
+    if len(strange) > MOST_NAMED:
+        console.print(Text(f"decided about, but not asked for: {len(strange) - MOST_NAMED} more"))
 
 
 def _chosen(protocol: Protocol, model: str | None, method: Method | None) -> Protocol:

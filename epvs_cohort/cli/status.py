@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from epvs_cohort.data.cohort_tables import Cohort, read_cohort
+from epvs_cohort.data.decisions import VERDICTS, decisions_in
 from epvs_cohort.data.parts import OutputPaths
 
 #: Rows of each list that are printed; the tables hold all.
@@ -41,6 +42,10 @@ def print_summary(console: Console, paths: OutputPaths, cohort: Cohort) -> None:
                 f"{len(cohort.lesions)} lesions located"
             )
         )
+    decided = [decision.verdict for decision in decisions_in(scans).values()]
+    if decided:
+        numbers_of = ", ".join(f"{decided.count(verdict)} {verdict}" for verdict in VERDICTS)
+        console.print(Text(f"decided by people: {numbers_of}; rejected scans stay in the tables"))
     for title, lines in (("failed", _failures(cohort)), ("flagged", _flags(cohort))):
         for line in lines[:MOST_ROWS]:
             console.print(Text(f"{title}: {line}"))

@@ -17,6 +17,7 @@ from epvs_cohort.cohort.rows import Counted, Row, counted_row
 from epvs_cohort.compare.methods.method import Case
 from epvs_cohort.compare.methods.registry import METHODS
 from epvs_cohort.data.files import whole_file
+from epvs_cohort.data.picture_layers import lesion_layers
 from epvs_cohort.data.pictures import lesion_pictures
 from epvs_cohort.data.store import PreparedStore, Stored, folder_name
 from epvs_cohort.detect.lesions import detect_scores, heat_volume
@@ -129,7 +130,9 @@ def _finish(store: PreparedStore, item: Stored, answer: tuple[Prediction, float]
     scores = METHODS[score.method].score(Case(volume, prediction, lambda: _predictor_of(order), score))
     detection = detect_scores(volume, prediction, scores, protocol.detection, protocol.count_target)
     pictured = replace(volume, pictures=store.pictures(volume.key))
-    store.add_pictures(volume.key, lesion_pictures(pictured, heat_volume(volume, prediction), detection))
+    heat = heat_volume(volume, prediction)
+    layers = lesion_layers(pictured, heat, detection)
+    store.add_pictures(volume.key, {**lesion_pictures(pictured, heat, detection), **layers})
     if order.infer.maps is not None:
         images = native_maps(volume, prediction, detection)
         for path, image in zip(map_paths(order.infer.maps, volume.key), images, strict=True):

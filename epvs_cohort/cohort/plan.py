@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from epvs_cohort.cohort.infer_task import map_paths
 from epvs_cohort.cohort.order import RunOrder, state_of
+from epvs_cohort.data.decisions import Decision, decision_table
 from epvs_cohort.data.parts import Parts, keys_of
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.data.tables import VALID_FROM, covariate_table
@@ -87,8 +88,10 @@ def _is_prepared(scan: Scan, order: RunOrder) -> bool:
     )
 
 
-def asked_table(scans: Sequence[Scan], plan: Plan, first_new_part: int) -> pa.Table:
-    """Scans of the run with covariates; rows of parts below ``valid_from`` are stale."""
+def asked_table(
+    scans: Sequence[Scan], plan: Plan, first_new_part: int, decisions: Mapping[str, Decision] | None = None
+) -> pa.Table:
+    """Scans of the run with covariates and decisions; rows of parts below ``valid_from`` are stale."""
     done = {scan.key for scan in plan.done}
     table = pa.table(
         {
@@ -99,9 +102,12 @@ def asked_table(scans: Sequence[Scan], plan: Plan, first_new_part: int) -> pa.Ta
             VALID_FROM: pa.array([0 if s.key in done else first_new_part for s in scans], type=pa.int64()),
         }
     )
-    covariates = covariate_table([scan.covariates for scan in scans])
-    for name in covariates.column_names:
-        table = table.append_column(covariates.schema.field(name), covariates.column(name))
+    added = [covariate_table([scan.covariates for scan in scans])]
+    if decisions is not None:
+        added.append(decision_table([scan.key for scan in scans], decisions))
+    for columns in added:
+        for name in columns.column_names:
+            table = table.append_column(columns.schema.field(name), columns.column(name))
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from epvs_cohort.cohort.rows import Row, failure_row
 from epvs_cohort.compare.methods.registry import settled_method
 from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.cohort_tables import Cohort, assemble, check_outputs, read_cohort, write_tables
+from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import require_folder, sweep
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.parts import OutputPaths, Parts
-from epvs_cohort.data.tables import reserved_names
+from epvs_cohort.data.tables import DECISION_COLUMNS, reserved_names
 from epvs_cohort.errors import OutputError, StoppedError
 from epvs_cohort.model.bundle import Bundle, bundled_models, check_fits, load_bundle
 from epvs_cohort.protocol import Protocol
@@ -56,6 +57,8 @@ class RunRequest:
         Hash every input again.
     save_maps : bool
         Write heatmap and lesion labels of each scan in its native space.
+    decisions : mapping of str to Decision or None
+        What people decided about scans: columns of the table of counts. A rejected scan is counted as any other.
     """
 
     scans: Path
@@ -67,6 +70,7 @@ class RunRequest:
     overwrite: bool = False
     verify: bool = False
     save_maps: bool = False
+    decisions: Mapping[str, Decision] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,9 @@ def make_ready(request: RunRequest) -> Prepared:
     bundle = load_bundle(protocol.model)
     check_fits(bundle, protocol)
     score = settled_method(protocol.detection.method, bundle.card)
-    options = replace(request.discover, reserved=reserved_names(protocol.roi.regions))
+    added = () if request.decisions is None else DECISION_COLUMNS
+    reserved = reserved_names(protocol.roi.regions) | {column.name for column in added}
+    options = replace(request.discover, reserved=reserved)
     discovery = discover(request.scans, options)
     order = RunOrder(
         PrepareOrder(protocol, store.absolute(), request.verify, request.overwrite, roi_model_id(protocol)),
@@ -216,7 +222,8 @@ def _begin(ready: Prepared, plan: Plan, parts: Parts) -> None:
     earlier = parts.run() or {}
     stale_below = first_new_part if ready.request.overwrite else earlier.get("stale_below", 0)
     about = {**_about(ready), "stale_below": stale_below}
-    parts.begin(about, asked_table(ready.discovery.scans, plan, first_new_part))
+    asked = asked_table(ready.discovery.scans, plan, first_new_part, ready.request.decisions)
+    parts.begin(about, asked)
 
 
 def _about(ready: Prepared) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+import pandas as pd
+import pyarrow as pa
+
 from epvs_cohort.data.manifest import Table, read_table
+from epvs_cohort.data.tables import DECISION_COLUMNS, schema_of
 from epvs_cohort.errors import ManifestError
 
 Verdict = Literal["accept", "doubt", "reject"]
@@ -78,6 +82,32 @@ def read_decisions(path: Path) -> Mapping[str, Decision]:
             hint="one decision about each scan: settle it between those who decided",
         )
     return {key: decision for key, (_, decision) in found.items()}
+
+
+def decision_table(keys: Sequence[str], decisions: Mapping[str, Decision]) -> pa.Table:
+    """Decisions about scans as columns of the table of counts, in the order of the scans; null where undecided."""
+    found = [decisions.get(key) for key in keys]
+    columns = [
+        [each.verdict if each else None for each in found],
+        *([getattr(each, name) or None if each else None for each in found] for name in OPTIONAL),
+    ]
+    return pa.Table.from_arrays(
+        [pa.array(column, type=pa.string()) for column in columns], schema=schema_of(DECISION_COLUMNS)
+    )
+
+
+def decisions_in(scans: pd.DataFrame) -> dict[str, Decision]:
+    """Decisions that a table of counts carries; none where its run was given none."""
+    names = [column.name for column in DECISION_COLUMNS]
+    # One column of that name alone is a covariate of the input.
+    if not set(names) <= set(scans.columns):
+        return {}
+    decided = scans[scans[names[0]].isin(VERDICTS)]
+    words = [decided[name].fillna("").astype(str) for name in names]
+    return {
+        str(key): Decision(next(each for each in VERDICTS if each == verdict), *rest)
+        for key, verdict, *rest in zip(decided["scan"], *words, strict=True)
+    }
 
 
 _MOST_NAMED: Final = 20

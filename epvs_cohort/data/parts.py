@@ -77,6 +77,11 @@ class OutputPaths:
         return self._beside(".maps")
 
     @property
+    def report(self) -> Path:
+        """Page of the cohort."""
+        return self._beside(".report.html")
+
+    @property
     def figures(self) -> Path:
         """Pictures as PNG files."""
         return self._beside(".figures")

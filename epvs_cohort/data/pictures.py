@@ -105,13 +105,19 @@ def heat_colours(share: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return np.stack([np.interp(at, stops, _HEAT_STOPS[:, channel]) for channel in range(3)], axis=-1)
 
 
+def heat_opacity(share: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Opacity of heat in [0, 1]: none below the floor, then the hotter, the less transparent."""
+    heat = np.asarray(share, dtype=np.float64)
+    return np.where(heat > _HEAT_FLOOR, 0.25 + 0.5 * np.clip(heat, 0.0, 1.0), 0.0)
+
+
 def blend_heat(panel: Pillow.Image, share: npt.NDArray[np.floating]) -> None:
     """Lay heat in [0, 1] (rows, columns) over a panel in place; the hotter, the less transparent."""
     wide = Pillow.fromarray(np.asarray(share, dtype=np.float32)).resize(
         panel.size, Pillow.Resampling.BILINEAR
     )
     heat = np.asarray(wide, dtype=np.float64)
-    opacity = np.where(heat > _HEAT_FLOOR, 0.25 + 0.5 * np.clip(heat, 0.0, 1.0), 0.0)[..., None]
+    opacity = heat_opacity(heat)[..., None]
     mixed = np.asarray(panel, dtype=np.float64) * (1.0 - opacity) + heat_colours(heat) * opacity
     panel.paste(Pillow.fromarray(mixed.astype(np.uint8)))
 
@@ -221,7 +227,7 @@ def lesion_pictures(
         found["lesions_ac.webp"] = encode(
             side_by_side([_summary(detection, panels[0].width), *panels], down=True), quality=_PAGE_QUALITY
         )
-    fullest = _fullest_slices(detection, depth)
+    fullest = fullest_slices(detection, depth)
     panels = [_lesion_row(volume, share, detection, (k, "")) for k in fullest]
     found["lesions_most.webp"] = encode(side_by_side(panels, down=True), quality=_PAGE_QUALITY)
     return found
@@ -238,13 +244,14 @@ def _summary(detection: Detection, width: int) -> Pillow.Image:
     return strip
 
 
-def _fullest_slices(detection: Detection, depth: int, wanted: int = 3) -> list[int]:
+def fullest_slices(detection: Detection, depth: int, wanted: int = 3) -> list[int]:
     """Slices that hold the most lesion centres, each at least 3 slices from the others, from top to bottom."""
     centres = np.array([round(lesion.grid_voxel[2]) for lesion in detection.lesions], dtype=np.intp)
     if centres.size == 0:
         return [depth // 2]
     counts = np.bincount(np.clip(centres, 0, depth - 1), minlength=depth)
-    near = np.convolve(counts, np.ones(3), mode="same")
+    # The middle slice weighs more, so that a lone lesion is shown at its centre.
+    near = np.convolve(counts, (1.0, 1.5, 1.0), mode="same")
     chosen: list[int] = []
     for k in np.argsort(-near, kind="stable"):
         if near[k] > 0 and all(abs(int(k) - other) >= 3 for other in chosen):
@@ -256,6 +263,11 @@ def _background(volume: PreparedVolume, k: int, *, as_scanned: bool) -> ByteArra
     stored = volume.pictures.get(SLICE_NAME.format(k=k)) if as_scanned else None
     if stored is not None:
         return np.asarray(decode(stored).convert("L"), dtype=np.uint8)
+    return seen_slice(volume, k)
+
+
+def seen_slice(volume: PreparedVolume, k: int) -> ByteArray:
+    """Grid slice k as the network sees it, upright."""
     return window(upright(volume.intensities[:, :, k]).astype(np.float32), 0.0, _BRIGHT_INTENSITY)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from epvs_cohort.data.tables import LESION_COLUMNS, QC_COLUMNS, Column, counts_columns
+from epvs_cohort.data.tables import DECISION_COLUMNS, LESION_COLUMNS, QC_COLUMNS, Column, counts_columns
 from epvs_cohort.protocol import Protocol
 
 _HEAD = """# The three tables
@@ -27,6 +27,7 @@ def tables_markdown() -> str:
             _HEAD,
             _section("counts: one row per scan asked for, failures included", counts_columns(regions)),
             "After these come the covariates of the manifest or of `participants.tsv`.\n",
+            _section("counts, last: where the run was given `--decisions`", DECISION_COLUMNS),
             _section("lesions: one row per located lesion", LESION_COLUMNS),
             _section("qc: one row per scan and quality measure", QC_COLUMNS),
         ]

@@ -123,6 +123,14 @@ QC_COLUMNS = (
     Column("passed", _FLAG, "", "Within bounds; null where the value is unknown or there is no bound"),
 )
 
+#: Behind the covariates, where the run was given decisions about its scans.
+DECISION_COLUMNS = (
+    Column("decision", _TEXT, "", "What people decided: accept, doubt or reject; null where undecided"),
+    Column("decision_reason", _TEXT, "", "Why"),
+    Column("decision_initials", _TEXT, "", "Who decided"),
+    Column("decision_comment", _TEXT, "", "What they wrote beside it"),
+)
+
 #: Columns of the part files that stay out of the tables: what a second start needs to know.
 BOOKKEEPING_COLUMNS = (
     Column("n_by_region", pa.list_(_WHOLE), "lesions", "Lesions per region of the protocol, then other"),

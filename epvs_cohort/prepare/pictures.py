@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as Pillow
 
+from epvs_cohort.data.picture_layers import PLAIN_REGISTRATION, PLAIN_ROI, PLANES, planes_record
 from epvs_cohort.data.pictures import (
     GREEN,
     ORANGE,
@@ -87,14 +88,20 @@ def prepare_pictures(
     Returns
     -------
     mapping of str to bytes
-        ``roi.webp``, ``registration.webp`` and ``slice_kkk.webp`` for the AC slice and its neighbours.
+        ``roi.webp`` and ``registration.webp``, both also plain and with a record of where their planes lie, and
+        ``slice_kkk.webp`` for the AC slice and its neighbours.
     """
     center = outlined.center_mm
     lateral = cut_planes(image, voxel_from_rigid, center, sagittal_offset_mm=-PUTAMEN_OFFSET_MM)
     middle = cut_planes(image, voxel_from_rigid, center)
+    roi = roi_picture(lateral, outlined, grid)
+    affines, shapes = [plane.affine for plane in lateral.grids], [plane.shape for plane in lateral.grids]
     return {
-        "roi.webp": encode(roi_picture(lateral, outlined, grid)),
+        "roi.webp": encode(roi),
         "registration.webp": encode(registration_picture(middle, outlined)),
+        PLAIN_ROI: encode(plain_picture(lateral)),
+        PLAIN_REGISTRATION: encode(plain_picture(middle)),
+        PLANES: planes_record(affines, shapes, roi.size),
         **slice_pictures(image, voxel_from_rigid @ grid.affine, grid.shape, ac_slice),
     }
 
@@ -153,6 +160,12 @@ def roi_picture(planes: Planes, outlined: Outline, grid: Grid) -> Pillow.Image:
     for row, (_, name, colour) in enumerate((*STRUCTURE_COLOURS, ((0, 0), "box", VERMILION))):
         write(panels[0], name, (4, panels[0].height - 84 + 16 * row), colour, 12)
     return side_by_side(panels)
+
+
+def plain_picture(planes: Planes) -> Pillow.Image:
+    """The three planes with nothing on them, half as large: what is seen without the lines, in the same places."""
+    whole = side_by_side([grey_panel(grey, (2 * grey.shape[1], 2 * grey.shape[0])) for grey in planes.grey])
+    return whole.convert("L").resize((whole.width // 2, whole.height // 2), Pillow.Resampling.BOX)
 
 
 def registration_picture(planes: Planes, outlined: Outline) -> Pillow.Image:

@@ -33,7 +33,7 @@ class Table:
 def render(template: str, content: Mapping[str, Any]) -> str:
     """Fill a template of this folder; all text in it is escaped unless the template says otherwise."""
     environment = Environment(
-        loader=FunctionLoader(_source),
+        loader=FunctionLoader(source),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -44,8 +44,9 @@ def render(template: str, content: Mapping[str, Any]) -> str:
 
 def style() -> str:
     """The style sheet of the pages."""
-    return _source("page.css")
+    return source("page.css")
 
 
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """Text of a file of this folder."""
     return files("epvs_cohort.report").joinpath(name).read_text(encoding="utf-8")

@@ -49,7 +49,7 @@ def test_help_names_every_command_and_option(
     code, out, _ = call(["run", "--help"], monkeypatch, capsys)
     assert code == 0
     options = """out protocol model method store n-procs device participant-label include suffix dry-run limit
-        overwrite save-maps figures verify scheduler cluster"""
+        overwrite save-maps figures report decisions verify scheduler cluster"""
     for option in options.split():
         assert f"--{option}" in out
 

@@ -109,6 +109,35 @@ def test_no_figure_is_told_as_minus_nothing(call: Call, files: dict[str, Path]) 
     assert "−0.00 " not in (files["out"] / "evaluation.html").read_text()
 
 
+def test_decisions_that_the_run_was_given_need_no_file(call: Call, files: dict[str, Path]) -> None:
+    decided = {
+        "decision": "reject",
+        "decision_reason": "motion",
+        "decision_initials": "",
+        "decision_comment": "",
+    }
+    rows = [Row(f"sub-{n}_T2w", float(n), str(n), covariates=decided if n == 3 else {}) for n in range(4)]
+    write_cohort(files["counts"], rows)
+    code, out, _ = call(files["counts"], "--counts", files["readers"], "--out", files["out"])
+    assert code == 0
+    assert "sub-3_T2w" in out
+    table = pd.read_csv(files["out"] / "figures.csv", keep_default_na=False)
+    assert table.loc[table["kind"] == "machine", "scans"].max() == 3
+    # A file that is named goes before it.
+    files["decisions"].write_text("scan,decision\nsub-3_T2w,accept\n")
+    arguments = (
+        "--counts",
+        files["readers"],
+        "--decisions",
+        files["decisions"],
+        "--out",
+        files["out"] / "all",
+    )
+    assert call(files["counts"], *arguments)[0] == 0
+    table = pd.read_csv(files["out"] / "all" / "figures.csv", keep_default_na=False)
+    assert table.loc[table["kind"] == "machine", "scans"].max() == 4
+
+
 def test_the_same_arguments_give_the_same_tables(call: Call, files: dict[str, Path]) -> None:
     asked = (files["counts"], "--counts", files["readers"], "--points", files["points"], "--resamples", 100)
     for name in ("one", "two"):

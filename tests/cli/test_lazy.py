@@ -45,6 +45,7 @@ def test_help_and_version_load_nothing_heavy(option: str) -> None:
     [
         (("protocol", "show"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
         (("model", "show"), {"itk", "SimpleITK", "dask", "distributed"}),
+        (("report", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed", "pandas", "scipy"}),
         (("status", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),
         (("simulate", "--help"), {"torch", "itk", "dask", "distributed"}),
         (("train", "--help"), {"torch", "itk", "SimpleITK", "dask", "distributed"}),

@@ -21,11 +21,12 @@ from epvs_cohort.api import run_cohort
 from epvs_cohort.cohort.infer_task import map_paths
 from epvs_cohort.cohort.run import Progress, RunRequest, make_ready, summary_error
 from epvs_cohort.data.cohort_tables import Cohort, read_cohort
+from epvs_cohort.data.decisions import Decision, decisions_in
 from epvs_cohort.data.discover import DiscoverOptions
 from epvs_cohort.data.files import TEMPORARY_SUFFIX
 from epvs_cohort.data.parts import OutputPaths
 from epvs_cohort.data.store import VOLUME, PreparedStore
-from epvs_cohort.errors import ModelError, UsageError
+from epvs_cohort.errors import ManifestError, ModelError, UsageError
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.protocol import DetectionSettings, Protocol
 from tests.cohort.conftest import TWO_PROCESSES, Counted
@@ -112,6 +113,34 @@ def test_maps_and_pictures_are_written_for_counted_scans(counted: Counted) -> No
     pictures = list(paths.figures.glob("*.png"))
     assert len(pictures) == 3
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_decisions_become_columns_and_nothing_is_done_again(copied: Counted) -> None:
+    before = prepared_times(copied)
+    keys = copied.cohort.scans["scan"].tolist()
+    decisions = {keys[0]: Decision("reject", "motion", "AB"), keys[3]: Decision("doubt")}
+    request = RunRequest(copied.scans, copied.out, cluster=TWO_PROCESSES)
+    again = run_cohort(replace(request, decisions=decisions), report=True)
+    assert prepared_times(copied) == before
+    assert again.scans["decision"].replace({np.nan: None}).tolist() == ["reject", None, None, "doubt"]
+    assert again.scans["decision_reason"][0] == "motion"
+    same_tables(copied.cohort, replace(again, scans=again.scans[copied.cohort.scans.columns]))
+    assert decisions_in(again.scans) == decisions
+    page = OutputPaths.of(copied.out).report.read_text()
+    assert "0 accept, 1 doubt, 1 reject" in page
+    # A run that is given no decisions has no such columns.
+    assert "decision" not in run_cohort(request).scans.columns
+
+
+def test_covariate_named_as_a_decision_is_refused_with_decisions_only(
+    copied: Counted, tmp_path: Path
+) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_text(f"scan,path,decision\na,{next(copied.scans.rglob('*_PDw.nii.gz'))},keep\n")
+    request = RunRequest(path, tmp_path / "counts.parquet", cluster=TWO_PROCESSES)
+    assert make_ready(request).discovery.scans[0].covariates == {"decision": "keep"}
+    with pytest.raises(ManifestError, match="column decision would clash"):
+        make_ready(replace(request, decisions={}))
 
 
 def test_another_method_finds_as_many_elsewhere(copied: Counted) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from epvs_cohort.data.decisions import Decision, read_decisions
+from epvs_cohort.data.decisions import Decision, decision_table, decisions_in, read_decisions
 from epvs_cohort.errors import ManifestError
 
 
@@ -50,3 +51,20 @@ def test_faults_are_named_with_their_line(tmp_path: Path, text: str, words: str)
     with pytest.raises(ManifestError, match=words) as raised:
         read_decisions(write(tmp_path, text))
     assert "decisions.csv" in raised.value.message
+
+
+def test_decisions_go_into_the_table_of_counts_and_come_out_again() -> None:
+    decisions = {
+        "b": Decision("reject", "motion", "AB"),
+        "d": Decision("accept", comment="fine"),
+        "x": Decision("doubt"),
+    }
+    keys = ["a", "b", "c", "d"]
+    table = decision_table(keys, decisions)
+    assert table.column("decision").to_pylist() == [None, "reject", None, "accept"]
+    assert table.column("decision_reason").to_pylist() == [None, "motion", None, None]
+    scans = table.to_pandas().assign(scan=keys)
+    assert decisions_in(scans) == {"b": decisions["b"], "d": decisions["d"]}
+    assert decisions_in(pd.DataFrame({"scan": keys, "decision": ["reject"] * 4})) == {}
+    # Nobody decided: the columns are there, and hold nothing.
+    assert decisions_in(decision_table(keys, {}).to_pandas().assign(scan=keys)) == {}

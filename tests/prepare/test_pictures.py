@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from epvs_cohort.data.picture_layers import PLAIN_REGISTRATION, PLAIN_ROI
 from epvs_cohort.data.pictures import GREEN, SKY, VERMILION, YELLOW, decode
 from epvs_cohort.geometry import Grid, apply_affine, centered_grid
 from epvs_cohort.prepare.pictures import (
@@ -112,7 +113,9 @@ def test_slices_stop_at_the_border_of_the_grid(image: Image) -> None:
 def test_all_pictures_together_are_small(image: Image) -> None:
     voxel_from_rigid = inverse(RIGID_FROM_NATIVE @ image.affine)
     pictures = prepare_pictures(image, voxel_from_rigid, outline(), _grid(), None)
-    assert {"roi.webp", "registration.webp", "slice_042.webp"} <= set(pictures)
+    assert {"roi.webp", "registration.webp", "slice_042.webp", PLAIN_ROI, PLAIN_REGISTRATION} <= set(pictures)
+    with_lines, plain = (decode(pictures[name]) for name in ("roi.webp", PLAIN_ROI))
+    assert with_lines.size == tuple(2 * side for side in plain.size)
     assert sum(len(content) for content in pictures.values()) < 150_000
 
 
