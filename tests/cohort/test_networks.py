@@ -1,4 +1,4 @@
-"""Cohorts outlined by the networks that ship: where the region is found, what fails, and what is made anew."""
+"""Cohorts outlined by the networks that ship: where the region is found, what is no such head, what is made anew."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ from epvs_cohort.api import run_cohort
 from epvs_cohort.cohort.order import PrepareOrder, roi_model_id
 from epvs_cohort.cohort.run import RunRequest
 from epvs_cohort.data.cohort_tables import Cohort
-from epvs_cohort.model.roi_bundle import NEAR_MODEL, load_roi_bundle, save_roi_bundle
+from epvs_cohort.data.images import read_image
+from epvs_cohort.data.orient import closest_canonical
+from epvs_cohort.errors import RoiError
+from epvs_cohort.geometry import apply_affine
+from epvs_cohort.model.roi_bundle import NEAR_MODEL, load_roi_bundle, load_roi_pair, save_roi_bundle
+from epvs_cohort.model.segment import Segmenter
+from epvs_cohort.prepare.scan import prepare_scan
+from epvs_cohort.prepare.segmented import Looks
 from epvs_cohort.protocol import Protocol, RoiSettings
+from epvs_cohort.records import Image, Scan
 from epvs_cohort.simulate.cohort import SimulateOptions, simulate_cohort
 from tests.cohort.conftest import TWO_PROCESSES, VOXEL_MM
 
@@ -71,6 +79,71 @@ def test_what_is_no_head_fails(cohort: tuple[Cohort, dict[str, float]]) -> None:
     row = cohort[0].scans.set_index("scan").loc["ball"]
     assert row["status"] == "failed"
     assert "the network found" in row["error_message"]
+
+
+def no_head(name: str) -> Image:
+    """Something of the size of a head, 2 mm, with noise."""
+    rng = np.random.default_rng(5)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -90.0
+    at = np.moveaxis(np.indices((90, 90, 90)), 0, -1) * 2.0 - 90.0
+    if name == "knee":
+        away = np.hypot(at[..., 0], at[..., 1])
+        data = np.select([away < 25, away < 50, away < 60], [700.0, 250.0, 500.0], 0.0)
+        data[(np.abs(at[..., 2]) < 6) & (away < 45)] = 900.0
+    elif name == "phantom":
+        data = np.where(np.linalg.norm(at / (70.0, 85.0, 70.0), axis=-1) < 1, 600.0, 0.0)
+        for center in rng.uniform(-45.0, 45.0, (12, 3)):
+            data[np.linalg.norm(at - center, axis=-1) < 10] = rng.uniform(200.0, 1200.0)
+    else:
+        data = np.zeros(at.shape[:3])
+    return Image(np.abs(data + rng.normal(scale=20.0, size=data.shape)).astype(np.float32), affine)
+
+
+@pytest.fixture(scope="module")
+def looks() -> Looks:
+    pair = load_roi_pair()
+    return Looks(Segmenter(pair.head).segment, Segmenter(pair.near).segment_around)
+
+
+@pytest.mark.parametrize("name", ["knee", "phantom", "noise"])
+def test_what_shows_no_brain_is_not_outlined(name: str, looks: Looks) -> None:
+    with pytest.raises(RoiError, match="the network found"):
+        prepare_scan(Scan("odd", Path("odd.nii")), no_head(name), PROTOCOL, looks)
+
+
+@pytest.mark.parametrize(("axis", "part"), [(2, slice(0, 58)), (2, slice(88, 146)), (0, slice(0, 78))])
+def test_a_head_without_its_basal_ganglia_is_not_outlined(
+    axis: int, part: slice, looks: Looks, shared_data: Path
+) -> None:
+    whole = closest_canonical(read_image(shared_data / "real" / "head_t2_1mm.nii.gz", PROTOCOL.input))
+    cut = tuple(part if each == axis else slice(None) for each in range(3))
+    affine = whole.affine.copy()
+    affine[:3, 3] = apply_affine(whole.affine, [each.start or 0 for each in cut])
+    with pytest.raises(RoiError, match="the network found"):
+        prepare_scan(Scan("cut", Path("cut.nii")), Image(whole.data[cut], affine), PROTOCOL, looks)
+
+
+def test_exchanged_axes_are_flagged(looks: Looks, shared_data: Path) -> None:
+    whole = read_image(shared_data / "real" / "head_t2_1mm.nii.gz", PROTOCOL.input)
+    wrong = Image(np.ascontiguousarray(whole.data.transpose(0, 2, 1)), np.eye(4))
+    volume = prepare_scan(Scan("odd", Path("odd.nii")), wrong, PROTOCOL, looks)
+    bounds = PROTOCOL.quality.bounds
+    outside = {
+        v.measure for v in volume.quality if v.measure in bounds and bounds[v.measure].holds(v.value) is False
+    }
+    assert {"roi_entropy_inside", "roi_entropy_border", "similarity_rigid"} <= outside
+
+
+def test_two_visits_of_one_person_agree_in_volume(looks: Looks, shared_data: Path) -> None:
+    volumes = []
+    for visit in ("pair_visit1_t2", "pair_visit2_t2"):
+        image = read_image(shared_data / "real" / f"{visit}.nii.gz", PROTOCOL.input)
+        volume = prepare_scan(Scan(visit, Path(f"{visit}.nii.gz")), image, PROTOCOL, looks)
+        sides = [v.value for v in volume.quality if v.measure.startswith("roi_volume_")]
+        volumes.append(sum(side for side in sides if side is not None))
+    assert volumes[1] == pytest.approx(volumes[0], rel=0.1)
+    assert 15_000.0 < volumes[0] < 35_000.0
 
 
 def test_another_network_prepares_anew(tmp_path: Path) -> None:
