@@ -228,7 +228,8 @@ class Inflater:
                 raise UnreadableError(
                     f"{self._path}: damaged gzip data after {self._given} uncompressed bytes ({error})",
                     hint="copy or download the file again",
-                ) from error
+                    # ISA-L's own error cannot be sent from a worker: it names a module that cannot be imported.
+                ) from zlib.error(str(error))
             self._pending = self._stream.unconsumed_tail
             self._given += len(piece)
             if piece:

@@ -16,7 +16,7 @@ from tests.cohort.conftest import TWO_PROCESSES, Counted
 TIMES = ["seconds_prepare", "seconds_infer"]
 
 #: Processor seconds of a worker after which it has imported all and works on a scan.
-BUSY_SECONDS = 8.0
+BUSY_SECONDS = 4.0
 
 
 def busy_workers() -> list[psutil.Process]:
