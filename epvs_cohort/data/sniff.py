@@ -222,14 +222,7 @@ class Inflater:
             if self._stream.eof and not self._next_member():
                 return b""
             data = self._pending or self._handle.read(_PIECE_BYTES)
-            try:
-                piece: bytes = self._stream.decompress(data, size)
-            except _inflater.error as error:
-                raise UnreadableError(
-                    f"{self._path}: damaged gzip data after {self._given} uncompressed bytes ({error})",
-                    hint="copy or download the file again",
-                    # ISA-L's own error cannot be sent from a worker: it names a module that cannot be imported.
-                ) from zlib.error(str(error))
+            piece = self._inflated(data, size)
             self._pending = self._stream.unconsumed_tail
             self._given += len(piece)
             if piece:
@@ -239,6 +232,19 @@ class Inflater:
                     f"{self._path}: the gzip data are cut off after {self._given} uncompressed bytes",
                     hint="copy or download the file again",
                 )
+
+    def _inflated(self, data: bytes, size: int) -> bytes:
+        try:
+            piece: bytes = self._stream.decompress(data, size)
+            return piece
+        except _inflater.error as error:
+            finding = str(error)
+        # Raised out here: ISA-L's error names a module that cannot be imported, and, carried along as the context of
+        # ours, would keep a worker from sending it.
+        raise UnreadableError(
+            f"{self._path}: damaged gzip data after {self._given} uncompressed bytes ({finding})",
+            hint="copy or download the file again",
+        )
 
     def _next_member(self) -> bool:
         rest = self._stream.unused_data or self._handle.read(_PIECE_BYTES)
