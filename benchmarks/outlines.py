@@ -51,6 +51,7 @@ from epvs_cohort.records import Image, Scan
 from epvs_cohort.simulate.settings import file_hashes
 from epvs_cohort.simulate.workers import in_order
 from epvs_cohort.train.roi_samples import choose_people
+from epvs_cohort.train.roi_start import people_known_to
 
 log = logging.getLogger("outlines")
 
@@ -188,11 +189,7 @@ def models_of(options: Options) -> dict[Path, Models]:
 
 def known_to(model: str) -> set[str]:
     """Hashes of the label maps that a model was trained and tuned on, as far as it is recorded."""
-    record = bundle_folder(model, roi_bundles_dir()) / "recipe.json"
-    if not record.is_file():
-        return set()
-    inputs = json.loads(record.read_text())["inputs"]
-    return {*inputs["training"].values(), *inputs["validation"].values()}
+    return people_known_to(bundle_folder(model, roi_bundles_dir()))
 
 
 def model_ids(options: Options) -> list[dict[str, str]]:

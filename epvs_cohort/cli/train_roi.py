@@ -46,6 +46,10 @@ def train_roi(
             help="Who validates, in place of the recipe's; others than --people.",
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", metavar="NAME|DIR", help="Bundle to start from; without it random weights."),
+    ] = None,
     max_minutes: options.MaxMinutes = None,
     seed: options.ModelSeed = 1,
     n_procs: Annotated[
@@ -82,7 +86,7 @@ def train_roi(
             threads=threads,
         )
         with RoiLine(Console(stderr=True)) as live:
-            bundle = run_recipe(chosen, RoiSettings(run, anatomies, n_procs), live.show)
+            bundle = run_recipe(chosen, RoiSettings(run, anatomies, n_procs, init), live.show)
     figures = bundle.card.validation
     told = ", ".join(f"{name} {figures[name]:g}" for name in _TOLD if name in figures)
     line = (

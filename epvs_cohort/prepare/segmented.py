@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from epvs_cohort.data.atlas import TISSUE_CODES, Atlas
 from epvs_cohort.errors import RoiError
@@ -27,7 +28,7 @@ from epvs_cohort.prepare.resample import inverse
 from epvs_cohort.prepare.roi import Outline, wanted_labels
 from epvs_cohort.prepare.similarity import similarity
 from epvs_cohort.protocol import Protocol
-from epvs_cohort.records import HeadSegmentation, Image, LabelArray, MniMap, QcValue
+from epvs_cohort.records import Float32Array, HeadSegmentation, Image, LabelArray, MniMap, QcValue
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Looks:
 #: 0.4 and 0.35 it is the highest at which the dilated mask holds 99 % of the true region, on average over 16 simulated
 #: heads of the people who validated the networks that ship.
 THRESHOLD: Final = 0.42
+#: A part of the region that hangs together with no other and is smaller than this, in mL, is none: an accumbens, the
+#: smallest structure, measures 0.4 mL and more and touches caudate and putamen.
+LEAST_PART_ML: Final = 0.4
 #: Voxels of the segmentation around the region that are kept with it.
 _MARGIN: Final = 3
 
@@ -167,7 +171,17 @@ def _soft(head: HeadSegmentation, labels: list[int], rigid_from_head: FloatArray
     box = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
     affine = rigid_from_head.copy()
     affine[:3, 3] = apply_affine(rigid_from_head, low)
-    return SoftLabels(tuple(labels), tuple(head.probabilities[label][box] for label in labels), affine)
+    maps = head.probabilities[labels][:, *box]
+    maps[:, _islands(maps.sum(axis=0), float(np.prod(head.grid.spacing_mm)) / 1000.0)] = 0.0
+    return SoftLabels(tuple(labels), tuple(maps), affine)
+
+
+def _islands(total: Float32Array, voxel_ml: float) -> npt.NDArray[np.bool_]:
+    """Voxels of the region in parts too small to be any of its structures."""
+    parts, number = ndimage.label(total > THRESHOLD, np.ones((3, 3, 3)))
+    small = np.bincount(parts.ravel(), minlength=number + 1) * voxel_ml < LEAST_PART_ML
+    small[0] = False
+    return np.asarray(small[parts], dtype=np.bool_)
 
 
 def _tissue(labels: LabelArray) -> LabelArray:

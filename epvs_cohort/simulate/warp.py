@@ -21,6 +21,11 @@ NODE_MM = 6.0
 VENTRICLES_MM = (0.0, 0.0, 16.0)
 VENTRICLE_REACH_MM = 20.0
 
+#: Middle of the right basal ganglia in MNI RAS mm, the left ones being its mirror image, and how far in mm their growth
+#: is felt.
+NUCLEI_MM = (20.0, 4.0, 2.0)
+NUCLEI_REACH_MM = 18.0
+
 
 @dataclass(frozen=True)
 class ShapeVariation:
@@ -85,7 +90,11 @@ class Placed:
 
 
 def draw_warp(
-    rng: np.random.Generator, anatomy: Anatomy, variation: ShapeVariation, growth: float = 0.0
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    variation: ShapeVariation,
+    growth: float = 0.0,
+    nuclei: float = 0.0,
 ) -> Warp:
     """Random affine about the anterior commissure and a random smooth deformation of the whole head.
 
@@ -96,6 +105,8 @@ def draw_warp(
     growth : float
         Widening of what lies around the lateral ventricles, as a part of its distance from their middle:
         0.3 in an old person, -0.2 in a young one.
+    nuclei : float
+        Widening of what lies around the basal ganglia of each side, alike.
     """
     center = np.asarray(MNI_ANTERIOR_COMMISSURE_MM)
     usual = (variation.intracranial_ml / anatomy.intracranial_ml) ** (variation.pull / 3.0)
@@ -108,13 +119,24 @@ def draw_warp(
     lattice = _lattice(anatomy.grid, inverse_of(affine), variation.knot_mm)
     offsets = rng.normal(0.0, variation.offset_mm, (*lattice.shape, 3)).astype(np.float32)
     knots = apply_affine(lattice.affine, np.moveaxis(np.indices(lattice.shape), 0, -1))
-    outward = (knots - np.asarray(VENTRICLES_MM)) * np.array([1.0, 0.5, 1.0])
-    near = np.exp(-0.5 * (outward**2).sum(axis=-1, keepdims=True) / VENTRICLE_REACH_MM**2)
-    inward = -(growth * near * outward) @ affine[:3, :3].T
+    widened = _widening(knots, VENTRICLES_MM, (1.0, 0.5, 1.0), VENTRICLE_REACH_MM) * growth
+    for side in (-1.0, 1.0):
+        middle = (side * NUCLEI_MM[0], *NUCLEI_MM[1:])
+        widened += _widening(knots, middle, (1.0, 1.0, 1.0), NUCLEI_REACH_MM) * nuclei
+    inward = -widened @ affine[:3, :3].T
     for c in range(3):
         # Coefficients of the spline that passes through the field at the knots.
         offsets[..., c] += ndimage.spline_filter(inward[..., c], order=3, output=np.float32)
     return Warp(affine, lattice, offsets)
+
+
+def _widening(
+    knots: FloatArray, middle_mm: Sequence[float], along: Sequence[float], reach_mm: float
+) -> FloatArray:
+    """Offsets away from a place, shape (..., 3): as long as the distance near it, fading beyond ``reach_mm``."""
+    outward = (knots - np.asarray(middle_mm)) * np.asarray(along)
+    near = np.exp(-0.5 * (outward**2).sum(axis=-1, keepdims=True) / reach_mm**2)
+    return np.asarray(near * outward)
 
 
 def inverse_of(matrix: FloatArray) -> FloatArray:
@@ -159,6 +181,18 @@ def sample(
                 prefilter=False,
             )
     return outs
+
+
+def reached(source: Grid, warp: Warp, target: Placed, margin: int) -> tuple[slice, slice, slice]:
+    """Voxels of a source grid that `sample` looks at, and ``margin`` more on each side; at least one along each axis."""
+    nodes, _ = _node_voxels(source, warp, target)
+    low = np.floor(nodes.reshape(-1, 3).min(axis=0)).astype(int) - margin
+    high = np.ceil(nodes.reshape(-1, 3).max(axis=0)).astype(int) + margin + 1
+    size = np.asarray(source.shape)
+    first = np.clip(low, 0, size - 1)
+    last = np.clip(high, first + 1, size)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return i, j, k
 
 
 def smooth_field(rng: np.random.Generator, grid: Grid, knot_mm: float) -> Float32Array:

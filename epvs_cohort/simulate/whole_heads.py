@@ -47,6 +47,7 @@ from epvs_cohort.simulate.warp import (
     draw_warp,
     inverse_of,
     random_rigid,
+    reached,
     sample,
 )
 
@@ -54,6 +55,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: White matter around the deep nuclei that capsules are looked for in, in voxels of the label map.
 _CAPSULE_MARGIN: Final = 12
+#: Voxels of the label map that are painted around those looked at: interpolation takes one, smoothing another.
+_PAINT_MARGIN: Final = 2
 #: Faces are cut off in front of a plane through this point of person space (MNI-oriented RAS mm), tilted by so many
 #: degrees from upright; as defacing does, it leaves a margin of 6 mm around the brain.
 _FACE_MM: Final = (0.0, 62.0, -38.0)
@@ -76,6 +79,8 @@ class WholeHeadSettings(Settings):
     offset_mm: Annotated[float, Field(ge=0, le=15)] = 5.5
     #: Of `simulate.warp.draw_warp`: how far ventricles are narrowed and widened.
     growth: tuple[float, float] = (-0.25, 0.45)
+    #: The same of basal ganglia: how far they are shrunk and widened beside the rest of the brain.
+    nuclei: tuple[float, float] = (0.0, 0.0)
     mirrored_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     look: LookSettings = LookSettings()
 
@@ -171,7 +176,15 @@ def draw_head_sample(
     look = settings.look
     placed = _place(rng, source.anatomy, grid, settings)
     model = draw_contrast(rng, look)
-    values, codes = sample([_painted(source, model), source.codes], source.anatomy.grid, *placed)
+    # Only what the grid reaches is painted: around the basal ganglia that is a small part of a head.
+    grid_of_map = source.anatomy.grid
+    window = reached(grid_of_map, *placed, _PAINT_MARGIN)
+    part = source.codes[window]
+    affine = grid_of_map.affine.copy()
+    affine[:3, 3] = apply_affine(affine, [each.start for each in window])
+    values, codes = sample(
+        [_painted(part, source.tissues, model), part], Grid((*part.shape,), affine), *placed
+    )
     image, codes = np.asarray(values, dtype=np.float32), np.asarray(codes, dtype=np.uint8)
     classes: LabelArray = source.classes[codes]
     add_pathology(rng, image, classes, model, look)
@@ -200,7 +213,8 @@ def _place(
 ) -> tuple[Warp, Placed]:
     """A shape, and how it lies on the grid, whose own frame is the scan's."""
     variation = ShapeVariation(scale=settings.scale, shear=settings.shear, offset_mm=settings.offset_mm)
-    warp = draw_warp(rng, anatomy, variation, float(rng.uniform(*settings.growth)))
+    growth, nuclei = (float(rng.uniform(*range_)) for range_ in (settings.growth, settings.nuclei))
+    warp = draw_warp(rng, anatomy, variation, growth, nuclei)
     center = warp.inverse(anatomy.roi_center_mm)
     limit = float(rng.uniform(*settings.pose_deg))
     pose = random_rigid(rng, center, limit, 0.0)
@@ -210,12 +224,12 @@ def _place(
     return warp, Placed(grid.at(center + shift), inverse_of(pose))
 
 
-def _painted(source: HeadSource, model: TissueModel) -> Float32Array:
-    """Levels of a label map, averaged over 2 mm as a voxel of the grid averages them; float32.
+def _painted(codes: LabelArray, tissues: Int16Array, model: TissueModel) -> Float32Array:
+    """Levels of a label map or a part of it, averaged over 2 mm as a voxel of the grid averages them; float32.
 
     Smoothing levels is smoothing the probabilities of tissues: both are linear. Weights are 1/4, 1/2, 1/4.
     """
-    image: Float32Array = model.level[source.tissues][source.codes]
+    image: Float32Array = model.level[tissues][codes]
     for axis in range(3):
         image = np.moveaxis(image, axis, 0)
         between = image[1:] + image[:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -105,10 +106,13 @@ class Sources:
         Batches from a step on; each depends on its step alone.
     norm : callable
         One pass of batches for batch norm's statistics.
+    start : RoiUnet or None
+        Network without batch norm to go on from; None is random weights.
     """
 
     training: Source
     norm: Callable[[], Iterator[Batch]]
+    start: RoiUnet | None = None
 
 
 def new_roi_network(architecture: RoiArchitecture, seed: int) -> RoiUnet:
@@ -165,7 +169,8 @@ class _Trainer:
         self._recipe, self._sources, self._run = recipe, sources, run
         self._device = torch.device(run.device)
         self._half = bfloat16_is_fast(run.device)
-        network = new_roi_network(recipe.architecture, run.seed).to(self._device)
+        network = sources.start or new_roi_network(recipe.architecture, run.seed)
+        network = copy.deepcopy(network).to(self._device)
         self._network: RoiUnet = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._average = AveragedModel(self._network, avg_fn=_averaging(recipe.average_decay))
         self._optimizer = optimizer_named("adamw", parameter_groups(self._network, recipe.weight_decay))

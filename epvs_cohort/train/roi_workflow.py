@@ -38,6 +38,7 @@ from epvs_cohort.train.roi_samples import (
     choose_people,
     draw_heads,
 )
+from epvs_cohort.train.roi_start import roi_start
 from epvs_cohort.train.roi_validate import validate
 from epvs_cohort.train.scenes import check_apart
 
@@ -80,17 +81,30 @@ class RoiSettings:
         Folder of label maps.
     n_procs : int
         Processes that draw heads; 1 is the training's own.
+    init : str or None
+        Bundle to start from, by name or folder; None is random weights.
     """
 
     run: RunSettings
     anatomies: Path
     n_procs: int = 1
+    init: str | None = None
 
 
 @dataclass(frozen=True)
 class _People:
     training: tuple[Path, ...]
     validation: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A training, checked: recipe, people, what they are recorded as, and the network to start from."""
+
+    recipe: RoiRecipe
+    people: _People
+    inputs: Mapping[str, object]
+    start: RoiUnet | None
 
 
 def train_roi(recipe: RoiRecipe, settings: RoiSettings, watch: RoiWatch | None = None) -> RoiBundle:
@@ -108,6 +122,8 @@ def train_roi(recipe: RoiRecipe, settings: RoiSettings, watch: RoiWatch | None =
     ConfigError
         People are asked for that are not there, or both to train and to validate; nothing to resume from or a
         checkpoint of other inputs; or the loss stops being finite.
+    ModelError
+        The bundle to start from cannot be loaded, is no start for this recipe, or knows people who are to validate.
     UsageError
         The folder holds something, and it is not a run to resume.
     StoppedError
@@ -119,16 +135,19 @@ def train_roi(recipe: RoiRecipe, settings: RoiSettings, watch: RoiWatch | None =
     people = _chosen(recipe, settings.anatomies)
     training, validation = file_hashes(people.training), file_hashes(people.validation)
     check_apart(settings.anatomies, training, validation)
-    inputs = {
+    inputs: dict[str, object] = {
         "simulator": digest(whole_head_settings()),
         "training": training,
         "validation": validation,
     }
+    start = None
+    if settings.init is not None:
+        start, inputs["init"] = roi_start(settings.init, recipe, validation)
     run = replace(settings.run, inputs_id=digest(inputs))
     check_folder(run.out)
     check_start(recipe, run)
     with exclusive(run.out):
-        return _train(recipe, replace(settings, run=run), people, inputs, watch)
+        return _train(_Order(recipe, people, inputs, start), replace(settings, run=run), watch)
 
 
 def _chosen(recipe: RoiRecipe, folder: Path) -> _People:
@@ -142,19 +161,13 @@ def _chosen(recipe: RoiRecipe, folder: Path) -> _People:
     return _People(training, validation)
 
 
-def _train(
-    recipe: RoiRecipe,
-    settings: RoiSettings,
-    people: _People,
-    inputs: Mapping[str, object],
-    watch: RoiWatch | None,
-) -> RoiBundle:
-    run = settings.run
-    record = {"recipe": recipe.model_dump(mode="json"), "inputs": inputs, "run": _run_facts(settings)}
+def _train(order: _Order, settings: RoiSettings, watch: RoiWatch | None) -> RoiBundle:
+    run, recipe, people = settings.run, order.recipe, order.people
+    record = {"recipe": recipe.model_dump(mode="json"), "inputs": order.inputs, "run": _run_facts(settings)}
     write_record(run.out, record)
     shown = Heads(people.validation, (run.seed, VALIDATION), recipe.grid, recipe.draw)
     validation = draw_heads(shown, range(recipe.validation_heads), settings.n_procs)
-    sources = head_sources(recipe, people.training, settings)
+    sources = head_sources(recipe, people.training, settings, order.start)
     judge = _judge_of(recipe, shown, settings)
     network, progress = train_roi_network(recipe, sources, run, judge, watch)
     done = {"steps": progress.step, "minutes": round(progress.seconds / 60.0, 2)}
@@ -162,13 +175,15 @@ def _train(
     folded = fold_roi_network(network)
     figures = validate(folded.to(run.device), validation, recipe.grid.spacing_mm)
     _log.info("%s", figures)
-    card = _card(recipe, people, run, figures)
+    card = _card(order, run, figures)
     # The card of an earlier export goes first, so that it names no other weights.
     (run.out / CARD_FILE).unlink(missing_ok=True)
     return save_roi_bundle(run.out, card, folded.cpu(), _readme(card, progress, run))
 
 
-def head_sources(recipe: RoiRecipe, people: tuple[Path, ...], settings: RoiSettings) -> Sources:
+def head_sources(
+    recipe: RoiRecipe, people: tuple[Path, ...], settings: RoiSettings, start: RoiUnet | None = None
+) -> Sources:
     """Heads of some people for training and for batch norm; each depends on seed and number alone."""
     seed = settings.run.seed
     norm = Heads(people, (seed, NORM), recipe.grid, recipe.draw)
@@ -187,7 +202,7 @@ def head_sources(recipe: RoiRecipe, people: tuple[Path, ...], settings: RoiSetti
         for number in range(recipe.norm_heads):
             yield batch_of(draw_heads(norm, [number], 1))
 
-    return Sources(of_training, of_norm)
+    return Sources(of_training, of_norm, start)
 
 
 def _judge_of(recipe: RoiRecipe, shown: Heads, settings: RoiSettings) -> Judge:
@@ -220,7 +235,9 @@ def _run_facts(settings: RoiSettings) -> dict[str, object]:
     }
 
 
-def _card(recipe: RoiRecipe, people: _People, run: RunSettings, figures: dict[str, float]) -> RoiCard:
+def _card(order: _Order, run: RunSettings, figures: dict[str, float]) -> RoiCard:
+    recipe, people, init = order.recipe, order.people, order.inputs.get("init")
+    begun = f"; begun from {init['name']} {init['model_id']}" if isinstance(init, Mapping) else ""
     return RoiCard(
         name=recipe.name,
         architecture=recipe.architecture,
@@ -228,7 +245,7 @@ def _card(recipe: RoiRecipe, people: _People, run: RunSettings, figures: dict[st
         centered_on=recipe.draw.centered_on,
         trained_on=(
             f"simulated images only: heads of random shape, pose, contrast, resolution and quality, drawn from the "
-            f"label maps of {len(people.training)} people (seed {run.seed}); no real scan"
+            f"label maps of {len(people.training)} people (seed {run.seed}){begun}; no real scan"
         ),
         validated_on=(
             f"{recipe.validation_heads} heads drawn alike from the label maps of {len(people.validation)} other "

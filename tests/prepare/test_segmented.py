@@ -101,6 +101,20 @@ def test_a_region_that_was_not_found_fails_the_scan(image: Image) -> None:
             prepare_scan(SCAN, image, PROTOCOL, looks)
 
 
+def test_an_island_of_the_region_is_left_out(image: Image, volume: PreparedVolume) -> None:
+    island = (slice(4, 7), slice(4, 7), slice(4, 7))
+
+    def spotted(head: HeadSegmentation) -> HeadSegmentation:
+        head.probabilities[:, *island] = 0.0
+        head.probabilities[3, *island] = 1.0
+        return head
+
+    found = prepare_scan(SCAN, image, PROTOCOL, looks_of(edit_near=spotted))
+    np.testing.assert_array_equal(found.labels, volume.labels)
+    # The labels of the whole look alone tell where the atlas's lie.
+    assert found.native_from_grid == pytest.approx(volume.native_from_grid, abs=1e-6)
+
+
 def test_the_close_look_goes_where_the_basal_ganglia_lie(image: Image) -> None:
     middles: list[FloatArray] = []
 

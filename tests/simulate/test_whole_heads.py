@@ -150,3 +150,29 @@ def test_poses_turn_the_head(source: HeadSource) -> None:
     tilts = np.degrees(np.arccos(np.array(directions)[:, 0]))
     assert tilts.max() > 12.0
     assert tilts.max() < 50.0
+
+
+def test_basal_ganglia_vary_beside_the_rest_of_the_brain(source: HeadSource) -> None:
+    def sizes(nuclei: float) -> tuple[int, int]:
+        settings = STILL.model_copy(update={"nuclei": (nuclei, nuclei)})
+        classes = draw_head_sample(np.random.default_rng(1), source, GRID, settings).classes
+        return int(np.isin(classes, BASAL_GANGLIA).sum()), int((classes != HeadClass.NOT_BRAIN).sum())
+
+    (small, brain), (usual, same), (large, again) = sizes(-0.15), sizes(0.0), sizes(0.2)
+    assert small < 0.9 * usual < usual < 0.85 * large
+    assert brain == pytest.approx(same, rel=0.02)
+    assert again == pytest.approx(same, rel=0.02)
+
+
+def test_a_head_is_the_same_however_little_of_the_label_map_is_painted(
+    source: HeadSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = HeadGrid(shape=(24, 24, 24), spacing_mm=4.0)
+    near = STILL.model_copy(update={"centered_on": "basal ganglia", "pose_deg": (20.0, 20.0)})
+    some = draw_head_sample(np.random.default_rng(1), source, grid, near)
+    whole = tuple(slice(0, n) for n in source.codes.shape)
+    monkeypatch.setattr("epvs_cohort.simulate.whole_heads.reached", lambda *_: whole)
+    every = draw_head_sample(np.random.default_rng(1), source, grid, near)
+    # Coordinates are rounded in float32, so that a voxel on a border may fall to the other side.
+    assert (some.classes != every.classes).mean() < 1e-3
+    np.testing.assert_allclose(some.intensities, every.intensities, atol=1e-3)

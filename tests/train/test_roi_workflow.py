@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from epvs_cohort.data.head_grid import HeadGrid
-from epvs_cohort.errors import ConfigError, UsageError
+from epvs_cohort.errors import ConfigError, ModelError, UsageError
 from epvs_cohort.model.roi_bundle import RoiBundle, load_roi_bundle
 from epvs_cohort.model.roi_network import RoiArchitecture
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
@@ -22,6 +22,7 @@ from epvs_cohort.train.checkpoint import RECIPE_FILE
 from epvs_cohort.train.loop import RunSettings
 from epvs_cohort.train.recipe import load_recipe
 from epvs_cohort.train.roi_recipe import RoiRecipe
+from epvs_cohort.train.roi_start import people_known_to
 from epvs_cohort.train.roi_workflow import RoiSettings, head_sources, train_roi
 
 RECIPE = RoiRecipe(
@@ -139,3 +140,27 @@ def test_the_shipped_recipes_leave_the_last_people_for_the_test(name: str, cente
     assert isinstance(recipe, RoiRecipe)
     assert (recipe.training_people, recipe.validation_people) == ("1-9", "10-11")
     assert recipe.draw.centered_on == center
+
+
+def test_a_training_goes_on_from_a_bundle(
+    bundle: RoiBundle, settings: RoiSettings, people: Path, tmp_path: Path
+) -> None:
+    begun = str(settings.run.out)
+    still = RECIPE.model_copy(
+        update={"steps": 1, "learning_rate": 1e-12, "final_learning_rate": 1e-12, "weight_decay": 0.0}
+    )
+    run = RunSettings(tmp_path / "on", seed=5)
+    went_on = train_roi(still, RoiSettings(run, people, init=begun))
+    for name, weights in bundle.network.state_dict().items():
+        torch.testing.assert_close(went_on.network.state_dict()[name], weights, atol=1e-6, rtol=0.0)
+    assert f"begun from tiny {bundle.model_id}" in went_on.card.trained_on
+    record = json.loads((run.out / RECIPE_FILE).read_text())
+    a, b = (json.loads((settings.run.out / RECIPE_FILE).read_text())["inputs"][k] for k in ("training", "validation"))
+    assert record["inputs"]["init"]["training"] == list(a.values())
+    assert people_known_to(run.out) == {*a.values(), *b.values()}
+    with pytest.raises(ModelError, match=r"was trained on a\.nii, who is to validate"):
+        swapped = still.model_copy(update={"training_people": "2", "validation_people": "1"})
+        train_roi(swapped, RoiSettings(RunSettings(tmp_path / "swapped"), people, init=begun))
+    wider = still.model_copy(update={"architecture": RoiArchitecture(widths=(2, 4), convs_per_level=1)})
+    with pytest.raises(ModelError, match="its architecture is"):
+        train_roi(wider, RoiSettings(RunSettings(tmp_path / "wider"), people, init=begun))
