@@ -46,7 +46,7 @@ from epvs_cohort.prepare.roi import Outline, outline_roi
 from epvs_cohort.prepare.scan import ac_slice
 from epvs_cohort.prepare.segmented import Looks, find, find_near, outline_segmented
 from epvs_cohort.prepare.starts import start_of
-from epvs_cohort.protocol import Protocol
+from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import Image, Scan
 from epvs_cohort.simulate.settings import file_hashes
 from epvs_cohort.simulate.workers import in_order
@@ -224,7 +224,8 @@ def measured_way(case: Case, order: Order, way: Way) -> Measured:
         else:
             rigid = register_rigid(case.image, protocol.registration, load_atlas())
             seconds = time.process_time() - start
-            outline = outline_roi(scan, case.image, rigid, protocol, load_atlas())
+            by_atlas = protocol.model_copy(update={"roi": RoiSettings(method="atlas")})
+            outline = outline_roi(scan, case.image, rigid, by_atlas, load_atlas())
     except (RegistrationError, RoiError) as error:
         return Measured(name, order.number, way, failed=str(error))
     total = time.process_time() - start
@@ -258,9 +259,10 @@ def agreement(case: Case, rigid: Rigid, outline: Outline, grid: Grid, protocol: 
     region = true_region(case, Grid(grid.shape, native_from_grid))
     found = outline.labels_on(grid) > 0
     everywhere = np.ones(grid.shape, dtype=np.bool_)
+    reach = outline.reach_on(grid) if outline.reach_on else None
     mask, best = (
-        soft_mask(labels, grid.spacing_mm, protocol.roi, everywhere).labels > 0
-        for labels in (outline.labels_on(grid), region.astype(np.uint8))
+        soft_mask(labels, grid.spacing_mm, protocol.roi, everywhere, own).labels > 0
+        for labels, own in ((outline.labels_on(grid), reach), (region.astype(np.uint8), None))
     )
     shared, ratio = int((found & region).sum()), float(found.sum() / region.sum())
     return {

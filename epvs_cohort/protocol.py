@@ -51,7 +51,7 @@ class RegistrationSettings(Settings):
 class RoiSettings(Settings):
     """Outline of the basal ganglia and the mask made of it (paper, Sec. 2.1)."""
 
-    #: ``auto``: aseg or mask where the scan brings one, else the atlas.
+    #: ``auto``: aseg or mask where the scan brings one (the paper's way), else the networks.
     method: Literal["auto", "network", "atlas", "aseg", "mask"] = "auto"
     #: Networks of the way ``network``, for the whole head and for the part around the basal ganglia: name of a bundle
     #: that ships, or folder that ``train-roi`` wrote; without one, those that ship.

@@ -54,7 +54,7 @@ class PrepareOrder:
 
 
 def roi_model_id(protocol: Protocol) -> str | None:
-    """Hash of the networks that the protocol has the region outlined by; None where it asks for none.
+    """Hash of the networks that outline the region of scans without side files; None where others do so.
 
     Raises
     ------
@@ -62,7 +62,8 @@ def roi_model_id(protocol: Protocol) -> str | None:
         A bundle of theirs cannot be used.
     """
     roi = protocol.roi
-    return load_roi_pair(roi.head_model, roi.near_model).model_id if roi.method == "network" else None
+    by_networks = roi.method in ("auto", "network")
+    return load_roi_pair(roi.head_model, roi.near_model).model_id if by_networks else None
 
 
 @dataclass(frozen=True)

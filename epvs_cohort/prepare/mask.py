@@ -65,7 +65,13 @@ def dilate_mm(roi: BoolArray, spacing_mm: Spacing, radius_mm: float) -> BoolArra
     return np.asarray(squared <= np.float32(radius_mm**2 + 1e-4), dtype=np.bool_)
 
 
-def soft_mask(labels: LabelArray, spacing_mm: Spacing, settings: RoiSettings, inside: BoolArray) -> SoftMask:
+def soft_mask(
+    labels: LabelArray,
+    spacing_mm: Spacing,
+    settings: RoiSettings,
+    inside: BoolArray,
+    reach: BoolArray | None = None,
+) -> SoftMask:
     """Dilate the outline, smooth its border, and keep what lies in the field of view.
 
     Parameters
@@ -78,6 +84,8 @@ def soft_mask(labels: LabelArray, spacing_mm: Spacing, settings: RoiSettings, in
         Radius in mm and sigma in voxels (the paper's sigma is 2, its unit is not given).
     inside : ndarray, shape (I, J, K), bool
         Voxels within the native field of view; the others are never mask.
+    reach : ndarray, shape (I, J, K), bool, optional
+        Voxels that may belong to the region: dilated with it, though they are in no region.
 
     Returns
     -------
@@ -85,12 +93,13 @@ def soft_mask(labels: LabelArray, spacing_mm: Spacing, settings: RoiSettings, in
     """
     weight = np.zeros(labels.shape, dtype=np.float32)
     roi = labels > 0
+    grown = roi if reach is None else roi | reach
     if roi.any():
-        reach = (
+        beyond = (
             settings.dilate_mm / np.asarray(spacing_mm) + TRUNCATE_SIGMA * settings.smooth_sigma_voxels + 1
         )
-        box = _grown_box(roi, np.ceil(reach).astype(int))
-        dilated = dilate_mm(roi[box], spacing_mm, settings.dilate_mm).astype(np.float32)
+        box = _grown_box(grown, np.ceil(beyond).astype(int))
+        dilated = dilate_mm(grown[box], spacing_mm, settings.dilate_mm).astype(np.float32)
         # "nearest": an outline that runs out of the box must not fade at the border of the box.
         weight[box] = ndimage.gaussian_filter(
             dilated, settings.smooth_sigma_voxels, mode="nearest", truncate=TRUNCATE_SIGMA

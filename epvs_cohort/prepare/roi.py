@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.data.images import read_labels
-from epvs_cohort.errors import RoiError
+from epvs_cohort.errors import ConfigError, RoiError
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine, spacing_of
 from epvs_cohort.prepare.elastix import Volume
 from epvs_cohort.prepare.matrices import read_scan_from_aseg
@@ -72,6 +72,9 @@ class Outline:
     way : str
         ``"network"``, ``"atlas"``, ``"aseg"`` or ``"mask"``.
     quality : tuple of QcValue
+    reach_on : callable or None
+        Grid to voxels, bool, that may belong to the region: the mask is dilated from them too. None where the labels
+        are all.
     """
 
     center_mm: FloatArray
@@ -81,6 +84,7 @@ class Outline:
     native_from_mni: Callable[[npt.ArrayLike], FloatArray]
     way: str
     quality: tuple[QcValue, ...]
+    reach_on: Callable[[Grid], npt.NDArray[np.bool_]] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def outline_roi(scan: Scan, image: Image, rigid: Rigid, protocol: Protocol, atla
     rigid : Rigid
         Pose of the scan.
     protocol : Protocol
-        ``roi.method`` chooses the way; ``auto`` takes the aseg, else the mask, else the atlas.
+        ``roi.method`` chooses the way, which is not that of the networks (`prepare.segmented`).
     atlas : Atlas
         Template, labels and tissues.
 
@@ -113,12 +117,16 @@ def outline_roi(scan: Scan, image: Image, rigid: Rigid, protocol: Protocol, atla
 
     Raises
     ------
+    ConfigError
+        The protocol leaves the scan to the networks.
     RoiError
         The way asked for lacks its file, the file holds none of the regions, or lies outside the scan.
     RegistrationError
         The affine or B-spline stage gave up.
     """
     way = roi_way(scan, protocol)
+    if way == "network":
+        raise ConfigError(f"{scan.path}: roi.method {protocol.roi.method!r} leaves this scan to the networks")
     soft = _atlas_labels(atlas, protocol)
     side = _read_side(way, scan, rigid, wanted_labels(protocol, atlas))
     moving = shrunk_scan(image, WARP_MM)
@@ -149,6 +157,8 @@ def outline_roi(scan: Scan, image: Image, rigid: Rigid, protocol: Protocol, atla
 def roi_way(scan: Scan, protocol: Protocol) -> str:
     """How the region of a scan is outlined: ``"network"``, ``"atlas"``, ``"aseg"`` or ``"mask"``.
 
+    ``auto`` takes the aseg, else the mask, else the networks.
+
     Raises
     ------
     RoiError
@@ -156,11 +166,11 @@ def roi_way(scan: Scan, protocol: Protocol) -> str:
     """
     method = protocol.roi.method
     if method == "auto":
-        return "aseg" if scan.aseg else "mask" if scan.mask else "atlas"
+        return "aseg" if scan.aseg else "mask" if scan.mask else "network"
     if (method == "aseg" and scan.aseg is None) or (method == "mask" and scan.mask is None):
         raise RoiError(
             f"{scan.path}: roi.method is {method!r}, but the scan brings no {method} file",
-            hint=f"name it in the manifest's column {method}, or set roi.method to 'atlas' or 'auto'",
+            hint=f"name it in the manifest's column {method}, or set roi.method to 'network', 'atlas' or 'auto'",
         )
     return method
 

@@ -37,7 +37,7 @@ from epvs_cohort.records import (
 )
 
 #: Part of the fingerprint of a prepared volume; raised whenever preparation gives other voxels, labels or maps.
-PREPARE_VERSION = 4
+PREPARE_VERSION = 5
 
 #: A scan that holds less of the region than this is not counted: what is cut off cannot be seen.
 LARGEST_OUTSIDE_SHARE = 0.5
@@ -176,7 +176,7 @@ def _place_segmented(
 ) -> _Placed:
     """A coarse look says where the registration starts, and that where the close look goes."""
     if looks is None:
-        raise ConfigError("roi.method is 'network', and no functions that segment a head were handed down")
+        raise ConfigError("the networks are to outline this scan, and no functions that segment a head were handed down")
     atlas = load_atlas()
     with _timed(seconds, "whole look"):
         whole = find(image, looks, atlas)
@@ -212,7 +212,8 @@ def _voxels(
         roi = placed.outline.labels_on(grid)
     with _timed(seconds, "mask"):
         inside = field_of_view(image.grid.shape, voxel_from_grid, grid.shape)
-        mask = soft_mask(roi, grid.spacing_mm, protocol.roi, inside)
+        reach = placed.outline.reach_on(grid) if placed.outline.reach_on else None
+        mask = soft_mask(roi, grid.spacing_mm, protocol.roi, inside, reach)
     if not ((mask.labels > 0) & (roi > 0)).any():
         raise RoiError(
             f"{scan.path}: no voxel of the basal ganglia lies on the prepared grid within the scan",

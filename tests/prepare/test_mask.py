@@ -52,6 +52,18 @@ def test_labels_hold_the_region_inside_and_255_in_the_rim() -> None:
     np.testing.assert_array_equal(mask.labels > 0, mask.weight > 0.5)
 
 
+def test_what_may_belong_to_the_region_widens_the_mask_and_is_in_no_region() -> None:
+    labels, everywhere = _ball(), np.ones((60, 60, 40), bool)
+    reach = labels > 0
+    reach[30, 28:53, 18:23] = True
+    plain = soft_mask(labels, SPACING, RoiSettings(), everywhere)
+    wide = soft_mask(labels, SPACING, RoiSettings(), everywhere, reach)
+    assert plain.labels[30, 51, 20] == 0
+    assert wide.labels[30, 51, 20] == LABEL_NO_REGION
+    np.testing.assert_array_equal(wide.region, plain.region)
+    assert not (wide.weight < plain.weight - 1e-6).any()
+
+
 def test_outside_the_field_of_view_is_never_mask() -> None:
     labels = _ball()
     inside = np.ones(labels.shape, bool)

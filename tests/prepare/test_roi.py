@@ -57,7 +57,8 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def outlined(case: Case, scan: Scan, roi: RoiSettings | None = None) -> Outline:
-    protocol = Protocol(roi=roi or RoiSettings())
+    sides = scan.aseg or scan.mask
+    protocol = Protocol(roi=roi or RoiSettings(method="auto" if sides else "atlas"))
     return outline_roi(scan, case.image, case.rigid, protocol, load_atlas())
 
 

@@ -14,7 +14,7 @@ from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.errors import RoiError, ScanError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, FloatArray, apply_affine, rigid_about, spacing_of
 from epvs_cohort.prepare.scan import ac_slice, prepare_scan
-from epvs_cohort.protocol import Protocol
+from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import AcSlice, Image, PreparedVolume, Scan
 from tests.prepare.phantom import outline
 
@@ -55,7 +55,7 @@ def image() -> Image:
 @pytest.fixture(scope="module")
 def prepare() -> Callable[[Image], PreparedVolume]:
     scan = Scan(key="turned", path=Path("turned.nii.gz"))
-    return lambda image: prepare_scan(scan, image, Protocol())
+    return lambda image: prepare_scan(scan, image, Protocol(roi=RoiSettings(method="atlas")))
 
 
 @pytest.fixture(scope="module")
