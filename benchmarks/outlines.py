@@ -3,8 +3,9 @@
 Run ``python benchmarks/outlines.py --anatomies FOLDER``, where the folder holds whole-head label maps of people with
 FreeSurfer numbers. People 12 to 14 in order of name, whom the networks that ship never saw, are measured, unless
 ``--people`` names others. ``--models HEAD NEAR`` names networks of one's own, folders that ``epvs-cohort train-roi``
-wrote. With several pairs each person is measured by the first that was neither trained nor tuned on that person:
-together they cross-validate. A person whom every pair knows is refused; what a bundle without the record
+wrote; with - for HEAD there is no coarse look, and the pose is searched for as the atlas way does. With several pairs
+each person is measured by the first that was neither trained nor tuned on that person: together they cross-validate.
+A person whom every pair knows is refused; what a bundle without the record
 ``recipe.json`` was trained on cannot be known, and is taken to be others.
 
 Heads have the voxels, contrasts, ventricles, noise and motion of ``epvs-cohort simulate`` and are turned by up to 10
@@ -38,13 +39,20 @@ from epvs_cohort.errors import RegistrationError, RoiError
 from epvs_cohort.geometry import Grid, centered_grid
 from epvs_cohort.head_classes import HeadClass
 from epvs_cohort.model.bundle_files import bundle_folder
-from epvs_cohort.model.roi_bundle import HEAD_MODEL, NEAR_MODEL, load_roi_pair, roi_bundles_dir
+from epvs_cohort.model.roi_bundle import (
+    HEAD_MODEL,
+    NEAR_MODEL,
+    load_roi_bundle,
+    load_roi_pair,
+    roi_bundles_dir,
+)
 from epvs_cohort.model.segment import Segmenter
+from epvs_cohort.prepare.label_fit import fit_labels
 from epvs_cohort.prepare.mask import soft_mask
-from epvs_cohort.prepare.register import Rigid, register_rigid
+from epvs_cohort.prepare.register import ROI_CENTER_MM, Rigid, register_rigid
 from epvs_cohort.prepare.roi import Outline, outline_roi
 from epvs_cohort.prepare.scan import ac_slice
-from epvs_cohort.prepare.segmented import Looks, find, find_near, outline_segmented
+from epvs_cohort.prepare.segmented import Found, Looks, find, find_near, outline_segmented
 from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import Image, Scan
@@ -60,6 +68,8 @@ WAYS: tuple[Way, ...] = ("network", "atlas")
 #: Networks for the whole head and for the part around the basal ganglia: names or folders.
 Models = tuple[str, str]
 SHIPPED: Models = (HEAD_MODEL, NEAR_MODEL)
+#: In place of a network for the whole head.
+NO_LOOK = "-"
 
 #: Never used for training or tuning.
 SEED = 52000
@@ -178,7 +188,11 @@ def models_of(options: Options) -> dict[Path, Models]:
     chosen: dict[Path, Models] = {}
     for person in options.people:
         own = file_hashes([person])[person.name]
-        strangers = [pair for pair in options.models if not any(own in known_to(model) for model in pair)]
+        strangers = [
+            pair
+            for pair in options.models
+            if not any(own in known_to(model) for model in pair if model != NO_LOOK)
+        ]
         if not strangers:
             raise SystemExit(
                 f"{person}: every pair of --models was trained or tuned on this person; none can be judged"
@@ -194,13 +208,20 @@ def known_to(model: str) -> set[str]:
 
 def model_ids(options: Options) -> list[dict[str, str]]:
     """What each pair of networks is."""
-    pairs = [load_roi_pair(*pair) for pair in options.models if "network" in options.ways]
-    return [{"head": pair.head.model_id, "near": pair.near.model_id} for pair in pairs]
+    if "network" not in options.ways:
+        return []
+    return [
+        {
+            "head": head if head == NO_LOOK else load_roi_bundle(head).model_id,
+            "near": load_roi_bundle(near).model_id,
+        }
+        for head, near in options.models
+    ]
 
 
 @cache
 def _looks(models: Models) -> Looks:
-    pair = load_roi_pair(*models)
+    pair = load_roi_pair(None if models[0] == NO_LOOK else models[0], models[1])
     return Looks(Segmenter(pair.head, threads=1).segment, Segmenter(pair.near, threads=1).segment_around)
 
 
@@ -220,7 +241,10 @@ def measured_way(case: Case, order: Order, way: Way) -> Measured:
     try:
         if way == "network":
             assert order.models is not None
-            rigid, outline, seconds = outlined_by_networks(case.image, protocol, _looks(order.models))
+            coarsely = order.models[0] != NO_LOOK
+            rigid, outline, seconds = outlined_by_networks(
+                case.image, protocol, _looks(order.models), coarsely=coarsely
+            )
         else:
             rigid = register_rigid(case.image, protocol.registration, load_atlas())
             seconds = time.process_time() - start
@@ -241,14 +265,22 @@ def measured_way(case: Case, order: Order, way: Way) -> Measured:
     )
 
 
-def outlined_by_networks(image: Image, protocol: Protocol, looks: Looks) -> tuple[Rigid, Outline, float]:
+def outlined_by_networks(
+    image: Image, protocol: Protocol, looks: Looks, *, coarsely: bool
+) -> tuple[Rigid, Outline, float]:
     """Pose, outline, and the seconds of the pose alone; the rest is the networks'."""
     atlas = load_atlas()
-    whole = find(image, looks, atlas)
+    whole = find(image, looks, atlas) if coarsely else None
     start = time.process_time()
-    rigid = register_rigid(image, protocol.registration, atlas, (start_of(whole.fit.similarity),))
+    starts = () if whole is None else (start_of(whole.fit.similarity),)
+    rigid = register_rigid(image, protocol.registration, atlas, starts)
     seconds = time.process_time() - start
-    found = find_near(image, rigid, whole, looks, atlas)
+    native_from_rigid = np.linalg.inv(rigid.rigid_from_native)
+    if whole is None:
+        head = looks.near(image, native_from_rigid, ROI_CENTER_MM)
+        found = Found(head, fit_labels(head, atlas))
+    else:
+        found = find_near(image, rigid, whole, looks, atlas)
     return rigid, outline_segmented(image, rigid, found, protocol, atlas), seconds
 
 

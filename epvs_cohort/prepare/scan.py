@@ -176,7 +176,9 @@ def _place_segmented(
 ) -> _Placed:
     """A coarse look says where the registration starts, and that where the close look goes."""
     if looks is None:
-        raise ConfigError("the networks are to outline this scan, and no functions that segment a head were handed down")
+        raise ConfigError(
+            "the networks are to outline this scan, and no functions that segment a head were handed down"
+        )
     atlas = load_atlas()
     with _timed(seconds, "whole look"):
         whole = find(image, looks, atlas)

@@ -53,8 +53,8 @@ class Looks:
 #: heads of the people who validated the networks that ship.
 THRESHOLD: Final = 0.42
 #: The mask is dilated from where they exceed this, so that it is wide where the network is unsure. Of 0.42, 0.3, 0.2,
-#: 0.15 and 0.1 it is the highest at which the dilated mask holds 99.5 % of the true region of each of the two people who
-#: validated the networks, on average over four simulated heads.
+#: 0.15 and 0.1 it is the highest at which the dilated mask holds 99.5 % of the true region of each of the two people
+#: who validated the networks, on average over four simulated heads.
 MASK_THRESHOLD: Final = 0.2
 #: A part of the region that hangs together with no other and is smaller than this, in mL, is none: an accumbens, the
 #: smallest structure, measures 0.4 mL and more and touches caudate and putamen.

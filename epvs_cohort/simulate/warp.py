@@ -184,7 +184,7 @@ def sample(
 
 
 def reached(source: Grid, warp: Warp, target: Placed, margin: int) -> tuple[slice, slice, slice]:
-    """Voxels of a source grid that `sample` looks at, and ``margin`` more on each side; at least one along each axis."""
+    """Voxels of a source grid that `sample` looks at, and ``margin`` more on each side; never none along an axis."""
     nodes, _ = _node_voxels(source, warp, target)
     low = np.floor(nodes.reshape(-1, 3).min(axis=0)).astype(int) - margin
     high = np.ceil(nodes.reshape(-1, 3).max(axis=0)).astype(int) + margin + 1

@@ -72,7 +72,9 @@ def people_known_to(folder: Path) -> set[str]:
     """The same with those whom it, or what it began from, was tuned on."""
     inputs = _inputs(folder)
     init = inputs.get("init")
-    tuned = _hashes(inputs, "validation") | (_hashes(init, "validation") if isinstance(init, Mapping) else set())
+    tuned = _hashes(inputs, "validation") | (
+        _hashes(init, "validation") if isinstance(init, Mapping) else set()
+    )
     return people_trained_on(folder) | tuned
 
 

@@ -155,11 +155,14 @@ def test_a_training_goes_on_from_a_bundle(
         torch.testing.assert_close(went_on.network.state_dict()[name], weights, atol=1e-6, rtol=0.0)
     assert f"begun from tiny {bundle.model_id}" in went_on.card.trained_on
     record = json.loads((run.out / RECIPE_FILE).read_text())
-    a, b = (json.loads((settings.run.out / RECIPE_FILE).read_text())["inputs"][k] for k in ("training", "validation"))
+    a, b = (
+        json.loads((settings.run.out / RECIPE_FILE).read_text())["inputs"][k]
+        for k in ("training", "validation")
+    )
     assert record["inputs"]["init"]["training"] == list(a.values())
     assert people_known_to(run.out) == {*a.values(), *b.values()}
+    swapped = still.model_copy(update={"training_people": "2", "validation_people": "1"})
     with pytest.raises(ModelError, match=r"was trained on a\.nii, who is to validate"):
-        swapped = still.model_copy(update={"training_people": "2", "validation_people": "1"})
         train_roi(swapped, RoiSettings(RunSettings(tmp_path / "swapped"), people, init=begun))
     wider = still.model_copy(update={"architecture": RoiArchitecture(widths=(2, 4), convs_per_level=1)})
     with pytest.raises(ModelError, match="its architecture is"):
