@@ -41,11 +41,10 @@ from epvs_cohort.model.bundle_files import bundle_folder
 from epvs_cohort.model.roi_bundle import HEAD_MODEL, NEAR_MODEL, load_roi_pair, roi_bundles_dir
 from epvs_cohort.model.segment import Segmenter
 from epvs_cohort.prepare.mask import soft_mask
-from epvs_cohort.prepare.register import Rigid, register_rigid
+from epvs_cohort.prepare.register import Rigid, register_rigid, similarity_part
 from epvs_cohort.prepare.roi import Outline, outline_roi
 from epvs_cohort.prepare.scan import ac_slice
 from epvs_cohort.prepare.segmented import Looks, find, find_near, outline_segmented
-from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import Image, Scan
 from epvs_cohort.simulate.settings import file_hashes
@@ -243,11 +242,10 @@ def measured_way(case: Case, order: Order, way: Way) -> Measured:
 def outlined_by_networks(image: Image, protocol: Protocol, looks: Looks) -> tuple[Rigid, Outline, float]:
     """Pose, outline, and the seconds of the pose alone; the rest is the networks'."""
     atlas = load_atlas()
-    whole = find(image, looks, atlas)
+    found = find_near(image, find(image, looks, atlas), looks, atlas)
     start = time.process_time()
-    rigid = register_rigid(image, protocol.registration, atlas, (start_of(whole.fit.similarity),))
+    rigid = register_rigid(image, protocol.registration, atlas, similarity_part(found.fit.affine))
     seconds = time.process_time() - start
-    found = find_near(image, rigid, whole, looks, atlas)
     return rigid, outline_segmented(image, rigid, found, protocol, atlas), seconds
 
 
