@@ -11,9 +11,9 @@ import pyarrow as pa
 from epvs_cohort.cohort.infer_task import map_paths
 from epvs_cohort.cohort.order import RunOrder, state_of
 from epvs_cohort.data.decisions import Decision, decision_table
-from epvs_cohort.data.parts import Parts, keys_of
+from epvs_cohort.data.parts import Parts
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.data.tables import VALID_FROM, covariate_table
+from epvs_cohort.data.tables import VALID_FROM, covariate_table, keys_of
 from epvs_cohort.errors import UnreadableError
 from epvs_cohort.records import Scan
 
