@@ -292,9 +292,10 @@ def _opened(path: Path) -> tuple[Path, pq.ParquetFile]:
 def _read(opened: tuple[Path, pq.ParquetFile]) -> pd.DataFrame:
     path, file = opened
     try:
-        return file.read().to_pandas()
+        frame: pd.DataFrame = file.read().to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
+    return frame
 
 
 def _unreadable(path: Path, error: Exception) -> UsageError:

@@ -215,7 +215,7 @@ class Parts:
         Its number is that of the newest rows in it, and none of them was committed before the run began: what is stale
         stays stale. After a crash between the two steps the older parts tell again what the newest one says.
         """
-        files = [item for item in self.files() if item[0] > self._before]
+        files = [item for item in self.files() if item[0] > self._before and item[1].name.startswith("part")]
         if len(files) > 1:
             _write_rows(files[-1][1], files, newest_places(files).sort_by("scan"))
             for _, path in files[:-1]:
