@@ -12,6 +12,7 @@ and gone on with, and one bad scan ends it.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -193,8 +194,8 @@ def lesions_of(score: np.ndarray, mask: np.ndarray, wanted: int) -> np.ndarray:
     return np.array(ndimage.center_of_mass(above, found, range(1, number + 1)))
 
 
-def count_scan(path: Path, mask_path: Path | None, bundle: Any) -> tuple[float, np.ndarray]:
-    """Count of one scan and its lesions' centres in native RAS mm."""
+def count_scan(path: Path, mask_path: Path | None, bundle: Any) -> tuple[float, np.ndarray, np.ndarray]:
+    """Count of one scan, its lesions' centres in native RAS mm, and its pose: MNI RAS mm to native RAS mm."""
     stored, atlas = nib.load(path), load_atlas()
     scan = to_itk(np.asarray(stored.dataobj, dtype=np.float32), stored.affine)
     rigid_map = default_map("rigid")
@@ -223,7 +224,7 @@ def count_scan(path: Path, mask_path: Path | None, bundle: Any) -> tuple[float, 
     centers = lesions_of(score, mask, max(0, int(np.floor(count + 0.5))))
     mni_mm = (centers + start) @ affine[:3, :3].T + affine[:3, 3]
     native = rigid_matrix(transform)
-    return count, mni_mm @ native[:3, :3].T + native[:3, 3]
+    return count, mni_mm @ native[:3, :3].T + native[:3, 3], native
 
 
 def main(arguments: list[str]) -> int:
@@ -233,16 +234,20 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(CORES)
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(CORES)
     bundle = load_bundle(MODEL)
-    counts, lesions = [], []
+    counts, lesions, poses = [], [], {}
     for row in table.itertuples():
         began = time.perf_counter()
         mask = getattr(row, "mask", None)
-        count, centers = count_scan(Path(row.path), Path(mask) if isinstance(mask, str) else None, bundle)
+        count, centers, pose = count_scan(
+            Path(row.path), Path(mask) if isinstance(mask, str) else None, bundle
+        )
+        poses[str(row.scan)] = pose.tolist()
         counts.append({"scan": row.scan, "count": count, "seconds": time.perf_counter() - began})
         lesions += [dict(zip(("scan", "x_mm", "y_mm", "z_mm"), (row.scan, *c), strict=True)) for c in centers]
         print(f"{row.scan}: {count:.2f} in {counts[-1]['seconds']:.0f} s", flush=True)
     pd.DataFrame(counts).to_csv(out / "counts.csv", index=False)
     pd.DataFrame(lesions, columns=["scan", "x_mm", "y_mm", "z_mm"]).to_csv(out / "lesions.csv", index=False)
+    (out / "poses.json").write_text(json.dumps(poses))
     return 0
 
 

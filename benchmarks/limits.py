@@ -18,6 +18,8 @@ import torch
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.model.network import Architecture
 from epvs_cohort.model.predict import needed_box
+from epvs_cohort.model.roi_bundle import RoiPair
+from epvs_cohort.model.roi_network import RoiArchitecture
 from epvs_cohort.prepare.resample import SUB_BOX_MARGIN, inverse
 from epvs_cohort.records import PreparedVolume
 
@@ -27,8 +29,10 @@ _MATRIX = 1024
 #: Reckoned, not measured: a sample of Mattes' metric (Mattes et al. 2003) reads 8 voxels for value and gradient
 #: (about 60 operations), spreads over 4 bins (30), moves a point and adds to 7 to 12 derivatives (60).
 FLOP_PER_SAMPLE = 150.0
-#: elastix's iterations times samples of the default protocol (`register._FAST`, `_FINE`, `warp._AFFINE`, `_SPLINE`).
-RIGID_SAMPLES = 2 * 250 * 2000 + 100 * 10_000
+#: elastix's iterations times samples (`register._FAST`, `_FINE`, `warp._AFFINE`, `_SPLINE`); where networks look first,
+#: only `_FINE` is left.
+FINE_SAMPLES = 100 * 10_000
+RIGID_SAMPLES = 2 * 250 * 2000 + FINE_SAMPLES
 OUTLINE_SAMPLES = 2 * 250 * 2000 + 2 * 200 * 2000
 #: A B-spline of order 3 in three dimensions reads 64 coefficients a voxel; all but one in 64 lie in a cache already.
 TAPS = CACHED_TAPS = 64
@@ -114,7 +118,7 @@ def _inflaters() -> dict[str, Callable[[bytes], bytes]]:
     return found
 
 
-def convolution_flop(architecture: Architecture, shape: tuple[int, int, int]) -> float:
+def convolution_flop(architecture: Architecture | RoiArchitecture, shape: tuple[int, int, int]) -> float:
     """Operations of the 3x3x3 convolutions over a box, multiply and add counted apart.
 
     >>> convolution_flop(Architecture(widths=(2,), convs_per_level=1), (1, 1, 1))
@@ -125,16 +129,21 @@ def convolution_flop(architecture: Architecture, shape: tuple[int, int, int]) ->
     for level, width in enumerate(widths):
         inputs = 1 if level == 0 else widths[level - 1]
         pairs = inputs * width + (convs - 1) * width * width
-        if architecture.upsampling != "none" and level + 1 < len(widths):
+        up = isinstance(architecture, RoiArchitecture) or architecture.upsampling != "none"
+        if up and level + 1 < len(widths):
             pairs += (width + widths[level + 1]) * width + (convs - 1) * width * width
         total += 2.0 * 27.0 * pairs * voxels / 8.0**level
     return total
 
 
 def limits_of(
-    path: Path, prepared: Prepared, architecture: Architecture, machine: Machine
+    path: Path,
+    prepared: Prepared,
+    architecture: Architecture,
+    machine: Machine,
+    looks: RoiPair | None = None,
 ) -> dict[str, Limit]:
-    """Physical limits of the stages of one scan, by the names of `stage_clock.PLACES`."""
+    """Physical limits of the stages of one scan, by the names of `stage_clock.PLACES`; ``looks`` outlined it."""
     volume, bandwidth, flop = prepared.volume, machine.copy_bytes_per_s, machine.flop_per_s
     box = needed_box(volume.labels, architecture)
     sides = (box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start)
@@ -143,13 +152,27 @@ def limits_of(
     return {
         "hash of the input": Limit(hash_seconds(path), "SHA-256 of bytes in memory"),
         "read and gunzip": _reading(path, machine),
-        "rigid registration": Limit(RIGID_SAMPLES * FLOP_PER_SAMPLE / flop, "arithmetic"),
-        "outline by the atlas": Limit(OUTLINE_SAMPLES * FLOP_PER_SAMPLE / flop, "arithmetic"),
+        **_finding(looks, flop),
         "resample, mask, trim": _larger(moved / bandwidth, counted / flop),
         "inference": Limit(convolution_flop(architecture, sides) / flop, "arithmetic"),
         "detection": Limit(27 * 4 * mask / bandwidth, "memory: a voxel and its 26 neighbours"),
         "writing": Limit(2.0 * prepared.bytes_written / bandwidth, "memory"),
     }
+
+
+def _finding(looks: RoiPair | None, flop_per_s: float) -> dict[str, Limit]:
+    """Pose and outline: samples of elastix's metric, and what networks multiply."""
+    if looks is None:
+        asked = {"rigid registration": RIGID_SAMPLES, "outline": OUTLINE_SAMPLES}
+        flop = {name: samples * FLOP_PER_SAMPLE for name, samples in asked.items()}
+    else:
+        head, near = (
+            convolution_flop(each.card.architecture, each.card.grid.shape)
+            for each in (looks.head, looks.near)
+        )
+        # The close look is taken of the head and of its mirror image.
+        flop = {"rigid registration": FINE_SAMPLES * FLOP_PER_SAMPLE, "looks by networks": head + 2.0 * near}
+    return {name: Limit(each / flop_per_s, "arithmetic") for name, each in flop.items()}
 
 
 def hash_seconds(path: Path) -> float:

@@ -49,11 +49,10 @@ from epvs_cohort.model.roi_bundle import (
 from epvs_cohort.model.segment import Segmenter
 from epvs_cohort.prepare.label_fit import fit_labels
 from epvs_cohort.prepare.mask import soft_mask
-from epvs_cohort.prepare.register import ROI_CENTER_MM, Rigid, register_rigid
+from epvs_cohort.prepare.register import ROI_CENTER_MM, Rigid, register_rigid, similarity_part
 from epvs_cohort.prepare.roi import Outline, outline_roi
 from epvs_cohort.prepare.scan import ac_slice
 from epvs_cohort.prepare.segmented import Found, Looks, find, find_near, outline_segmented
-from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import Image, Scan
 from epvs_cohort.simulate.settings import file_hashes
@@ -270,17 +269,14 @@ def outlined_by_networks(
 ) -> tuple[Rigid, Outline, float]:
     """Pose, outline, and the seconds of the pose alone; the rest is the networks'."""
     atlas = load_atlas()
-    whole = find(image, looks, atlas) if coarsely else None
+    found = find_near(image, find(image, looks, atlas), looks, atlas) if coarsely else None
     start = time.process_time()
-    starts = () if whole is None else (start_of(whole.fit.similarity),)
-    rigid = register_rigid(image, protocol.registration, atlas, starts)
+    near = None if found is None else similarity_part(found.fit.affine)
+    rigid = register_rigid(image, protocol.registration, atlas, near)
     seconds = time.process_time() - start
-    native_from_rigid = np.linalg.inv(rigid.rigid_from_native)
-    if whole is None:
-        head = looks.near(image, native_from_rigid, ROI_CENTER_MM)
+    if found is None:
+        head = looks.near(image, np.linalg.inv(rigid.rigid_from_native), ROI_CENTER_MM)
         found = Found(head, fit_labels(head, atlas))
-    else:
-        found = find_near(image, rigid, whole, looks, atlas)
     return rigid, outline_segmented(image, rigid, found, protocol, atlas), seconds
 
 

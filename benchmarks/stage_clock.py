@@ -30,8 +30,10 @@ PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "hash of the input": ((prepare_task, "sha256_of"),),
     "read and gunzip": ((prepare_task, "read_image"),),
     "rigid registration": ((scan, "register_rigid"),),
-    "outline by the atlas": (
+    "looks by networks": ((scan, "find"), (scan, "find_near")),
+    "outline": (
         (scan, "outline_roi"),
+        (scan, "outline_segmented"),
         (scan, "look_near"),
         (roi, "labels_on_grid"),
         (Warp, "on_grid"),

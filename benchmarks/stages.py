@@ -21,6 +21,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ from epvs_cohort.cohort.run import RunRequest, make_ready
 from epvs_cohort.data.parts import Parts
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.model.bundle import load_bundle
+from epvs_cohort.model.roi_bundle import load_roi_pair
+from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import Scan
 from epvs_cohort.simulate.cohort import DEFAULT_VOXEL_MM, SimulateOptions, simulate_cohort
 
@@ -43,9 +46,10 @@ IMPORTED_S = time.process_time()
 log = logging.getLogger("stages")
 
 SEED = 71
+RoiMethod = Literal["network", "atlas"]
 #: Targets in seconds of one core; of read and gunzip it is the limit itself.
 TARGETS: dict[str, tuple[tuple[str, ...], float]] = {
-    "registration and ROI": (("rigid registration", "outline by the atlas"), 3.0),
+    "registration and ROI": (("rigid registration", "looks by networks", "outline"), 3.0),
     "resample, mask, trim": (("resample, mask, trim",), 0.4),
     "inference": (("inference",), 1.0),
     "detection": (("detection",), 0.3),
@@ -81,11 +85,13 @@ def measure_scan(scan: Scan, order: RunOrder, repeats: int, machine: Machine) ->
     folder = store.folder(scan.key)
     written = sum(file.stat().st_size for file in folder.iterdir())
     architecture = load_bundle(order.infer.model).card.architecture
+    roi = order.prepare.protocol.roi
+    looks = load_roi_pair(roi.head_model, roi.near_model) if order.prepare.roi_model_id else None
     prepared = Prepared(store.load(scan.key).volume, written)
     return Measured(
         key=scan.key,
         seconds={stage: min(clock.get(stage, 0.0) for clock in clocks) for stage in (*PLACES, REST)},
-        limits=limits_of(scan.path, prepared, architecture, machine),
+        limits=limits_of(scan.path, prepared, architecture, machine, looks),
         inflate=inflate_seconds(scan.path),
     )
 
@@ -131,9 +137,10 @@ def inflaters_of(found: list[Measured]) -> str:
     return "gunzip alone: " + (", ".join(told) if told else "the scans are not gzip files")
 
 
-def order_for(scans: Path, work: Path) -> tuple[tuple[Scan, ...], RunOrder]:
-    """Scans and order of a run with the default protocol, that does everything anew."""
-    ready = make_ready(RunRequest(scans, work / "counts.parquet", overwrite=True))
+def order_for(scans: Path, work: Path, method: RoiMethod | None) -> tuple[tuple[Scan, ...], RunOrder]:
+    """Scans and order of a run with the default protocol, but for the way to the region, that does everything anew."""
+    protocol = Protocol() if method is None else Protocol(roi=RoiSettings(method=method))
+    ready = make_ready(RunRequest(scans, work / "counts.parquet", protocol=protocol, overwrite=True))
     return ready.discovery.scans, ready.order
 
 
@@ -143,6 +150,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("scans", nargs="?", type=Path, help="folder or manifest (simulated heads)")
     parser.add_argument("--heads", type=int, default=3, help="simulated where SCANS is not given (3)")
     parser.add_argument("--voxel", type=parse_voxel, default=DEFAULT_VOXEL_MM, help="of simulated heads, mm")
+    parser.add_argument(
+        "--roi", choices=("network", "atlas"), help="way to the region (the default protocol's)"
+    )
     parser.add_argument("--limit", type=int, help="the first so many scans")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON with seconds and limits of every scan")
@@ -155,7 +165,7 @@ def measure_all(options: argparse.Namespace, work: Path) -> tuple[list[Measured]
     if scans is None:
         scans = work / "scans"
         simulate_cohort(scans, SimulateOptions(scans=options.heads, seed=SEED, voxel_mm=options.voxel))
-    chosen, order = order_for(scans, work)
+    chosen, order = order_for(scans, work, options.roi)
     machine = measure_machine()
     # The first scan pays for what is loaded on demand, and goes through once more with the others.
     first = sum(measure_scan(chosen[0], order, 1, machine).seconds.values())

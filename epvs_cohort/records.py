@@ -21,7 +21,7 @@ Scalar = str | int | float | bool | None
 LABEL_NO_REGION = 255
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scan:
     """One scan asked for: where it lies and what is known of it before it is read."""
 

@@ -18,9 +18,8 @@ from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.head_grid import HeadGrid, head_center
 from epvs_cohort.geometry import FloatArray, centered_grid
 from epvs_cohort.head_classes import BASAL_GANGLIA, CLASS_NAMES
-from epvs_cohort.prepare.register import register_rigid
+from epvs_cohort.prepare.register import register_rigid, similarity_part
 from epvs_cohort.prepare.segmented import Looks, find, outline_segmented
-from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import HeadSegmentation, Image, Scan
 from epvs_cohort.simulate.anatomy import BUNDLED_ANATOMY
@@ -60,7 +59,7 @@ def test_outlines_are_judged_by_what_was_rendered(tmp_path: Path, bench: Bench) 
         raise AssertionError("only the whole look is asked for")
 
     segmented = find(case.image, Looks(perfect, near), atlas)
-    rigid = register_rigid(case.image, protocol.registration, atlas, (start_of(segmented.fit.similarity),))
+    rigid = register_rigid(case.image, protocol.registration, atlas, similarity_part(segmented.fit.affine))
     outline = outline_segmented(case.image, rigid, segmented, protocol, atlas)
     grid = centered_grid(protocol.grid.shape, protocol.grid.spacing_mm, outline.center_mm)
     found = module.agreement(case, rigid, outline, grid, protocol)

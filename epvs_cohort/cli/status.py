@@ -39,7 +39,7 @@ def print_summary(console: Console, paths: OutputPaths, cohort: Cohort) -> None:
             Text(
                 f"count: mean {counted['count'].mean():.1f}, median {counted['count'].median():.1f}, "
                 f"range {counted['count'].min():.1f} to {counted['count'].max():.1f}; "
-                f"{len(cohort.lesions)} lesions located"
+                f"{int(counted['n_lesions'].sum())} lesions located"
             )
         )
     decided = [decision.verdict for decision in decisions_in(scans).values()]

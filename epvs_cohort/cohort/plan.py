@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from epvs_cohort.cohort.infer_task import map_paths
 from epvs_cohort.cohort.order import RunOrder, state_of
 from epvs_cohort.data.decisions import Decision, decision_table
-from epvs_cohort.data.parts import Parts, keys_of
+from epvs_cohort.data.parts import Parts
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.data.tables import VALID_FROM, covariate_table
+from epvs_cohort.data.tables import VALID_FROM, covariate_table, keys_of
 from epvs_cohort.errors import UnreadableError
 from epvs_cohort.records import Scan
 
@@ -45,25 +46,36 @@ class Plan:
 
 def make_plan(scans: Sequence[Scan], order: RunOrder, parts: Parts) -> Plan:
     """Compare the scans asked for with the committed rows and the store."""
-    names = ["scan", "status", "plan_id", "input_state"]
-    # An overwriting start that was cut off has made all older rows stale.
-    stale_below = (parts.run() or {}).get("stale_below", 0)
-    committed = {
-        row["scan"]: row["input_state"]
-        for row in parts.read(names).to_pylist()
-        if row["status"] != "failed" and row["plan_id"] == order.plan_id and row["part_number"] >= stale_below
-    }
+    todo, done = split(scans, order, parts)
+    prepared = sum(_is_prepared(scan, order) for scan in todo)
+    voxels = math.prod(order.prepare.protocol.grid.shape)
+    # uint16 intensities and uint8 labels everywhere, float32 heat within a mask of about a quarter of the box.
+    per_scan = voxels * 3 + voxels + _OVERHEAD_BYTES
+    return Plan(todo, done, prepared, (len(todo) - prepared) * per_scan)
+
+
+def split(scans: Sequence[Scan], order: RunOrder, parts: Parts) -> tuple[tuple[Scan, ...], tuple[Scan, ...]]:
+    """Scans that are to be done, and those whose committed rows still hold; the store is not looked at."""
+    committed = _committed(order, parts)
     fresh = not (order.prepare.anew or order.prepare.verify)
     todo: list[Scan] = []
     done: list[Scan] = []
     for scan in scans:
         holds = fresh and scan.key in committed and _state(scan) == committed[scan.key]
         (done if holds and _has_maps(scan, order) else todo).append(scan)
-    prepared = sum(_is_prepared(scan, order) for scan in todo)
-    voxels = math.prod(order.prepare.protocol.grid.shape)
-    # uint16 intensities and uint8 labels everywhere, float32 heat within a mask of about a quarter of the box.
-    per_scan = voxels * 3 + voxels + _OVERHEAD_BYTES
-    return Plan(tuple(todo), tuple(done), prepared, (len(todo) - prepared) * per_scan)
+    return tuple(todo), tuple(done)
+
+
+def _committed(order: RunOrder, parts: Parts) -> dict[str, str]:
+    """State of the input of each scan that was counted as the order says."""
+    # An overwriting start that was cut off has made all older rows stale.
+    stale_below = (parts.run() or {}).get("stale_below", 0)
+    rows = parts.read(["scan", "status", "plan_id", "input_state"])
+    counted = pc.and_(
+        pc.not_equal(rows.column("status"), "failed"), pc.equal(rows.column("plan_id"), order.plan_id)
+    )
+    rows = rows.filter(pc.and_(counted, pc.greater_equal(rows.column("part_number"), stale_below)))
+    return dict(zip(keys_of(rows), rows.column("input_state").to_pylist(), strict=True))
 
 
 def _state(scan: Scan) -> str | None:

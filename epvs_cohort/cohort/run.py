@@ -16,11 +16,11 @@ import epvs_cohort
 from epvs_cohort.cohort.cluster import ClusterChoice, connect, settled_precision
 from epvs_cohort.cohort.engine import Engine, Finished
 from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder, roi_model_id
-from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan
+from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan, split
 from epvs_cohort.cohort.rows import Row, failure_row
 from epvs_cohort.compare.methods.registry import settled_method
 from epvs_cohort.data.atlas import load_atlas
-from epvs_cohort.data.cohort_tables import Cohort, assemble, check_outputs, read_cohort, write_tables
+from epvs_cohort.data.cohort_tables import Cohort, assembled, check_outputs, read_cohort, write_tables
 from epvs_cohort.data.decisions import Decision
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import require_folder, sweep
@@ -178,13 +178,14 @@ def execute(ready: Prepared, watch: Watcher = lambda _progress, _line: None) -> 
     parts = Parts(ready.paths.parts)
     with output_errors(ready.paths), exclusive(parts.folder):
         # Between planning and the lock another run may have committed more.
-        plan = make_plan(ready.discovery.scans, ready.order, parts)
+        todo, done = split(ready.discovery.scans, ready.order, parts)
+        plan = replace(ready.plan, todo=todo, done=done)
         _sweep(ready)
         if plan.todo:
             _work(ready, plan, parts, watch)
         else:
             _begin(ready, plan, parts)
-        write_tables(ready.paths, assemble(parts))
+        write_tables(ready.paths, assembled(parts))
         parts.consolidate((parts.run() or {}).get("stale_below", 0))
         _sweep(ready)
         others = left_out(parts, ready.discovery.scans)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from epvs_cohort.data.files import whole_file
-from epvs_cohort.data.parts import OutputPaths, Parts, keys_of
+from epvs_cohort.data.part_rows import Listed, newest_places, rows_at
+from epvs_cohort.data.parts import OutputPaths, Parts
 from epvs_cohort.data.tables import (
     LESION_COLUMNS,
     METADATA_KEY,
@@ -23,6 +27,8 @@ from epvs_cohort.data.tables import (
     VALID_FROM,
     Column,
     counts_columns,
+    keys_of,
+    part_schema,
     region_columns,
     schema_of,
 )
@@ -30,6 +36,10 @@ from epvs_cohort.errors import UsageError
 
 #: Columns of ``asked.parquet`` that are not covariates.
 ASKED_COLUMNS = ("scan", "subject", "session", "path", VALID_FROM)
+
+
+#: The three tables, as `Tables` and `OutputPaths` name them.
+TABLE_NAMES = ("counts", "lesions", "qc")
 
 
 @dataclass(frozen=True)
@@ -41,14 +51,18 @@ class Tables:
     qc: pa.Table
 
 
+#: A table, or what reads it.
+Frame = pd.DataFrame | Callable[[], pd.DataFrame]
+
+
 @dataclass(frozen=True)
 class Cohort:
     """A run's results as pandas DataFrames.
 
     Attributes
     ----------
-    scans, lesions, qc : DataFrame
-        The tables of counts, lesions and quality measures.
+    scans : DataFrame
+        The table of counts.
     about : dict
         Tool version, protocol, model card and hashes.
     n_asked : int
@@ -56,10 +70,21 @@ class Cohort:
     """
 
     scans: pd.DataFrame
-    lesions: pd.DataFrame
-    qc: pd.DataFrame
+    #: The two large tables are read when they are first asked for: most of what is asked needs neither.
+    lesions_frame: Frame = field(repr=False)
+    qc_frame: Frame = field(repr=False)
     about: dict[str, Any]
     n_asked: int
+
+    @cached_property
+    def lesions(self) -> pd.DataFrame:
+        """The table of lesions."""
+        return self.lesions_frame() if callable(self.lesions_frame) else self.lesions_frame
+
+    @cached_property
+    def qc(self) -> pd.DataFrame:
+        """The table of quality measures."""
+        return self.qc_frame() if callable(self.qc_frame) else self.qc_frame
 
     @property
     def finished(self) -> bool:
@@ -77,13 +102,24 @@ def assemble(parts: Parts) -> Tables:
     UsageError
         There is no run.
     """
+    # A run that is finishing may put the parts into one file meanwhile.
+    pieces = parts.steadily(lambda files: list(_pieces(parts, files)))
+    return Tables(*(pa.concat_tables([getattr(each, name) for each in pieces]) for name in TABLE_NAMES))
+
+
+def assembled(parts: Parts) -> Iterator[Tables]:
+    """Yield the same piece by piece, at least one; nobody else may write meanwhile."""
+    yield from _pieces(parts, parts.files())
+
+
+def _pieces(parts: Parts, files: Listed) -> Iterator[Tables]:
     run = parts.run()
     if run is None:
         raise UsageError(f"{parts.folder}: no run was begun here")
+    places = newest_places(files)
+    place = {key: at for at, key in enumerate(keys_of(places))}
+    number = places.column("part_number").to_numpy()
     asked = parts.asked().sort_by("scan")
-    rows = parts.read()
-    place = {key: at for at, key in enumerate(keys_of(rows))}
-    number = rows.column("part_number").to_pylist()
     pairs = [
         (at, place[key])
         for at, (key, valid_from) in enumerate(
@@ -92,13 +128,17 @@ def assemble(parts: Parts) -> Tables:
         if key in place and number[place[key]] >= valid_from
     ]
     asked = asked.take(pa.array([a for a, _ in pairs], type=pa.int64()))
-    rows = rows.take(pa.array([b for _, b in pairs], type=pa.int64()))
+    places = places.take(pa.array([b for _, b in pairs], type=pa.int64()))
     about = {**run, "schema_version": SCHEMA_VERSION, "compacted_through": parts.last_number}
-    return Tables(
-        _told(_counts(run, asked, rows), "counts", about),
-        _told(_nested(rows, "lesions", LESION_COLUMNS), "lesions", about),
-        _told(_nested(rows, "qc", QC_COLUMNS), "qc", about),
-    )
+    at = 0
+    for rows in rows_at(files, places) if pairs else (part_schema().empty_table(),):
+        piece = asked.slice(at, rows.num_rows)
+        at += rows.num_rows
+        yield Tables(
+            _told(_counts(run, piece, rows), "counts", about),
+            _told(_nested(rows, "lesions", LESION_COLUMNS), "lesions", about),
+            _told(_nested(rows, "qc", QC_COLUMNS), "qc", about),
+        )
 
 
 def _told(table: pa.Table, name: str, about: dict[str, Any]) -> pa.Table:
@@ -140,15 +180,19 @@ def _nested(rows: pa.Table, name: str, columns: tuple[Column, ...]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema_of(columns))
 
 
-def write_tables(paths: OutputPaths, tables: Tables) -> None:
-    """Write the three tables, each whole; the table of counts comes last."""
-    for path, table in (
-        (paths.qc, tables.qc),
-        (paths.lesions, tables.lesions),
-        (paths.counts, tables.counts),
-    ):
-        with whole_file(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+def write_tables(paths: OutputPaths, pieces: Iterable[Tables]) -> None:
+    """Write the three tables, each whole, from at least one piece; the table of counts appears last."""
+    with ExitStack() as files:
+        # What is entered first is left, and so appears, last.
+        writers: dict[str, pq.ParquetWriter] = {}
+        places = {name: files.enter_context(whole_file(getattr(paths, name))) for name in TABLE_NAMES}
+        for piece in pieces:
+            for name, place in places.items():
+                table: pa.Table = getattr(piece, name)
+                if name not in writers:
+                    writers[name] = pq.ParquetWriter(place, table.schema, compression="zstd")
+                    files.push(writers[name])
+                writers[name].write_table(table)
 
 
 def check_outputs(paths: OutputPaths) -> None:
@@ -222,23 +266,40 @@ def read_cohort(path: str | Path) -> Cohort:
         and about.get("compacted_through", 0) >= parts.last_number
         and _same_run(parts, about)
     ):
-        tables = Tables(*(_read(p) for p in (paths.counts, paths.lesions, paths.qc)))
-        n_asked = tables.counts.num_rows
-    elif parts.run() is not None:
-        tables = assemble(parts)
-        about = json.loads(tables.counts.schema.metadata[METADATA_KEY])
-        n_asked = parts.asked().num_rows
-    else:
+        # Opened now: a run that writes the tables anew leaves these as they were.
+        counts, lesions, qc = (_opened(each) for each in (paths.counts, paths.lesions, paths.qc))
+        scans = _read(counts)
+        return Cohort(scans, partial(_read, lesions), partial(_read, qc), about=about, n_asked=len(scans))
+    if parts.run() is None:
         raise UsageError(f"{path}: no table of epvs-cohort, and no run was begun with this output")
-    frames = (tables.counts.to_pandas(), tables.lesions.to_pandas(), tables.qc.to_pandas())
-    return Cohort(*frames, about=about, n_asked=n_asked)
+    tables = assemble(parts)
+    return Cohort(
+        tables.counts.to_pandas(),
+        tables.lesions.to_pandas,
+        tables.qc.to_pandas,
+        about=json.loads(tables.counts.schema.metadata[METADATA_KEY]),
+        n_asked=parts.asked().num_rows,
+    )
 
 
-def _read(path: Path) -> pa.Table:
+def _opened(path: Path) -> tuple[Path, pq.ParquetFile]:
     try:
-        return pq.read_table(path)
+        return path, pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: the table cannot be read: {error}", hint="start the run again") from error
+        raise _unreadable(path, error) from error
+
+
+def _read(opened: tuple[Path, pq.ParquetFile]) -> pd.DataFrame:
+    path, file = opened
+    try:
+        frame: pd.DataFrame = file.read().to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+    return frame
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"{path}: the table cannot be read: {error}", hint="start the run again")
 
 
 def _same_run(parts: Parts, about: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy import ndimage
 
-from epvs_cohort.data.blocks import shrink
+from epvs_cohort.data.shrunk import shrunk_image
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine, centered_grid
 from epvs_cohort.protocol import Positive, Settings
 from epvs_cohort.records import Float32Array, Image
@@ -71,7 +71,7 @@ def head_center(image: Image) -> FloatArray:
     image : Image
         Any contrast; the person's head up within 45 degrees.
     """
-    coarse, affine = shrink(image.data, image.affine, _LOOK_MM)
+    coarse, affine = shrunk_image(image, _LOOK_MM)
     low, high = (float(v) for v in np.percentile(coarse, (LOW_PERCENT, 99.5)))
     between = otsu(coarse[(coarse > low) & (coarse < high)])
     # Half of the way: dark tissue is more than air, and the threshold parts dark from bright tissue in some scans.
@@ -127,7 +127,7 @@ def on_grid(image: Image, grid: Grid) -> tuple[Float32Array, BoolArray]:
     tuple of ndarray, shape ``grid.shape``
         Intensities, float32, 0 where the scan does not reach; and where it does.
     """
-    coarse, affine = shrink(image.data, image.affine, min(grid.spacing_mm))
+    coarse, affine = shrunk_image(image, round(min(grid.spacing_mm), 6))
     voxel_from_grid = np.linalg.inv(affine) @ grid.affine
     out = ndimage.affine_transform(
         coarse,

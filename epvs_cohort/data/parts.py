@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from epvs_cohort.data.files import whole_file, write_whole
-from epvs_cohort.data.tables import part_schema
+from epvs_cohort.data.part_rows import ROWS_AT_ONCE, Listed, newest_places, rows_at
+from epvs_cohort.data.tables import keys_of, part_schema
 from epvs_cohort.errors import OutputError, UsageError
 
+Read = TypeVar("Read")
+
 _NAME = re.compile(r"(part|base)-(\d{8})\.parquet")
+#: So many parts of one run lie side by side at most.
+MOST_PARTS = 512
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class OutputPaths:
 
 
 class Parts:
-    """The part files of one output.
+    """The part files of one output; one process at a time writes.
 
     Parameters
     ----------
@@ -98,8 +103,11 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._last: int | None = None
+        self._before = 0
+        self._unmerged = 0
 
-    def _files(self) -> list[tuple[int, Path]]:
+    def files(self) -> list[tuple[int, Path]]:
         """Files that count, oldest first: the highest base, then the parts above it."""
         found: dict[str, list[tuple[int, Path]]] = {"part": [], "base": []}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -113,16 +121,22 @@ class Parts:
     @property
     def last_number(self) -> int:
         """Number of the newest part or base; 0 where there is none."""
-        files = self._files()
+        files = self.files()
         return files[-1][0] if files else 0
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Commit results as one new part and return its number."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        number = self.last_number + 1
+        # One process at a time writes, so the folder is listed once.
+        number = (self.last_number if self._last is None else self._last) + 1
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=part_schema())
         with whole_file(self.folder / f"part-{number:08d}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd")
+        self._last = number
+        self._unmerged += 1
+        if self._unmerged >= MOST_PARTS:
+            self.merge_new()
+            self._unmerged = 1
         return number
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
@@ -140,14 +154,34 @@ class Parts:
         """
         names = columns if columns is not None else part_schema().names
         empty = pa.schema([part_schema().field(name) for name in names]).empty_table()
-        tables = [_numbered(empty, 0), *(self._one(number, path, names) for number, path in self._files())]
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables([_numbered(empty, 0), *self._all(names)])
         newest = {key: row for row, key in enumerate(keys_of(table))}
         return table.take(pa.array(sorted(newest.values()), type=pa.int64()))
+
+    def _all(self, columns: list[str]) -> list[pa.Table]:
+        return self.steadily(lambda files: [self._one(number, path, columns) for number, path in files])
+
+    def steadily(self, read: Callable[[Listed], Read]) -> Read:
+        """What ``read`` makes of the files that count, read anew where a run put them together meanwhile.
+
+        Raises
+        ------
+        OutputError
+            A part is damaged, or gone.
+        """
+        while True:
+            files = self.files()
+            try:
+                return read(files)
+            except FileNotFoundError as error:
+                if self.files() == files:
+                    raise OutputError(f"{error.filename}: not readable: {error}") from error
 
     def _one(self, number: int, path: Path, columns: list[str]) -> pa.Table:
         try:
             return _numbered(pq.read_table(path, columns=columns), number)
+        except FileNotFoundError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise OutputError(
                 f"{path}: no readable part: {error}", hint="delete it: its scans are redone"
@@ -161,23 +195,36 @@ class Parts:
         stale_below : int
             Rows of parts below this number are left out: in the base they would pass for new.
         """
-        files = self._files()
+        files = self.files()
         if not files or (len(files) == 1 and files[0][1].name.startswith("base")):
             return self.last_number
-        table, number = self.read(), self.last_number
-        table = table.filter(pc.greater_equal(table.column("part_number"), stale_below))
-        with whole_file(self.folder / f"base-{number:08d}.parquet") as temporary:
-            pq.write_table(table.drop_columns(["part_number"]), temporary, compression="zstd")
-        kept = self.folder / f"base-{number:08d}.parquet"
+        number = self.last_number
+        places = newest_places(files)
+        kept = places.filter(pc.greater_equal(places.column("part_number"), stale_below))
+        base = self.folder / f"base-{number:08d}.parquet"
+        _write_rows(base, files, kept.sort_by("scan"))
         for path in self.folder.iterdir():
             match = _NAME.fullmatch(path.name)
-            if match and path != kept and int(match[2]) <= number:
+            if match and path != base and int(match[2]) <= number:
                 path.unlink()
         return number
+
+    def merge_new(self) -> None:
+        """Put the parts of the present run into the newest of them, so that their number stays bounded.
+
+        Its number is that of the newest rows in it, and none of them was committed before the run began: what is stale
+        stays stale. After a crash between the two steps the older parts tell again what the newest one says.
+        """
+        files = [item for item in self.files() if item[0] > self._before and item[1].name.startswith("part")]
+        if len(files) > 1:
+            _write_rows(files[-1][1], files, newest_places(files).sort_by("scan"))
+            for _, path in files[:-1]:
+                path.unlink()
 
     def begin(self, run: Mapping[str, Any], asked: pa.Table) -> None:
         """Record what the present run asks for."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._before, self._last, self._unmerged = self.last_number, None, 0
         with whole_file(self.folder / "asked.parquet") as temporary:
             pq.write_table(asked, temporary, compression="zstd")
         write_whole(self.folder / "run.json", json.dumps(run, indent=1, allow_nan=False).encode())
@@ -205,7 +252,9 @@ def _numbered(table: pa.Table, number: int) -> pa.Table:
     return table.append_column("part_number", pa.array([number] * table.num_rows, type=pa.int64()))
 
 
-def keys_of(table: pa.Table) -> list[str]:
-    """Scan keys of a table, in its order."""
-    keys: list[str] = table.column("scan").to_pylist()
-    return keys
+def _write_rows(path: Path, files: Listed, places: pa.Table) -> None:
+    """Write rows in the order of their places, never many of them in memory."""
+    schema = part_schema()
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for rows in rows_at(files, places):
+            writer.write_table(rows.select(schema.names), row_group_size=ROWS_AT_ONCE // 4)

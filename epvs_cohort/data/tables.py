@@ -210,3 +210,9 @@ def covariate_table(rows: Sequence[Mapping[str, Scalar]]) -> pa.Table:
         arrays.append(pa.array(values, type=kind))
         fields.append(pa.field(name, kind, metadata={"unit": "", "description": "Covariate of the input"}))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def keys_of(table: pa.Table) -> list[str]:
+    """Scan keys of a table, in its order."""
+    keys: list[str] = table.column("scan").to_pylist()
+    return keys

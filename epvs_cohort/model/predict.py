@@ -40,8 +40,8 @@ class Predictor:
     device : {"cpu", "cuda"}
         Where it runs.
     precision : {"float32", "bfloat16"}
-        Of the convolutions; sums and heatmaps are float32 or better in each case. With the bundled model
-        bfloat16 moved a count of 16 by 0.1; see `bfloat16_is_fast` for where a run takes it.
+        Of the convolutions; sums and heatmaps are float32 or better in each case. See `bfloat16_is_fast` for where a
+        run takes bfloat16, and ``docs/speed.md`` for how far that moves counts.
     threads : int or None
         Threads of one operation, for the whole process; None leaves torch's setting.
 
@@ -283,10 +283,10 @@ def best_device() -> Device:
 
 
 def bfloat16_is_fast(device: Device) -> bool:
-    """Whether convolutions in bfloat16 beat float32 on this device.
+    """Whether convolutions in bfloat16 surely beat float32 on this device: where it has matrix units for them.
 
-    On a CPU that has AVX-512 BF16 but no AMX tiles, float32 was measured to be faster at these widths
-    (0.95 s against 1.17 s for a whole volume on one core), so AMX is asked for.
+    On CPUs with AVX-512 BF16 and no AMX tiles two comparisons disagreed (slower by a fifth; twice as quick), so AMX is
+    asked for.
     """
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage, optimize
 
 from epvs_cohort.data.atlas import Atlas
+from epvs_cohort.data.kept import kept
 from epvs_cohort.errors import RoiError
 from epvs_cohort.geometry import FloatArray, apply_affine, spacing_of
 from epvs_cohort.head_classes import BASAL_GANGLIA
@@ -19,14 +21,18 @@ from epvs_cohort.records import Float32Array, HeadSegmentation
 LEAST_STRUCTURE_ML: Final = 0.15
 #: Structures that must be found, and on both sides: fewer do not settle a pose.
 LEAST_STRUCTURES: Final = 4
-#: Points of the atlas that are compared: so far around each structure, and so far apart, in mm.
+#: Points of the atlas around each structure that are compared lie within this of it, in mm.
 _MARGIN_MM: Final = 5
-_STEP_MM: Final = 3
-#: Blur of the structures in mm, as standard deviation: wide first, so that the pull is felt from afar.
-_BLURS_MM: Final = (3.0, 1.0)
+#: Blur of the structures in mm, as standard deviation, and how far apart points are: wide first, so that the pull is
+#: felt from afar.
+_ROUNDS_MM: Final = ((3.0, 4), (1.0, 3))
+#: A blur of less than this part of a voxel shows nothing new.
+_FINEST_BLUR: Final = 0.4
 #: A voxel of the segmentation blurs as a box of its width does.
 _BOX_SIGMA: Final = 12.0**-0.5
 _MOST_STEPS: Final = 15
+#: The fit ends where a step lessens the squared error, or changes the parameters, by less than this part.
+_ENOUGH: Final = 1e-5
 #: Voxels of the scan so far around its basal ganglia are looked at.
 _NEAR_MM: Final = 16.0
 
@@ -76,10 +82,11 @@ def fit_labels(head: HeadSegmentation, atlas: Atlas) -> LabelFit:
         np.array([regions[label].center_mm for label in found]), np.array(list(found.values()))
     )
     affine, near = similarity, _near(head)
-    for blur_mm in _BLURS_MM:
-        pairs = [_pair(regions[label], near, label, blur_mm) for label in found]
-        affine = _fitted(affine, pairs, near.affine)
-    return LabelFit(similarity, affine, _dice(affine, near, regions))
+    for blur_mm, step_mm in _ROUNDS_MM:
+        if blur_mm < _FINEST_BLUR * min(head.grid.spacing_mm):
+            break
+        affine = _fitted(affine, _problem(atlas, near, tuple(found), (blur_mm, step_mm)))
+    return LabelFit(similarity, affine, _dice(affine, near, atlas))
 
 
 def _centers(head: HeadSegmentation, atlas: Atlas) -> dict[int, FloatArray]:
@@ -148,6 +155,10 @@ class _Region:
 
 
 def _regions(atlas: Atlas) -> dict[int, _Region]:
+    return kept(atlas, "regions", lambda: _made_regions(atlas))
+
+
+def _made_regions(atlas: Atlas) -> dict[int, _Region]:
     pad = int(np.ceil(_MARGIN_MM / min(atlas.grid.spacing_mm)))
     regions: dict[int, _Region] = {}
     for label, box in enumerate(ndimage.find_objects(atlas.labels), start=1):
@@ -196,45 +207,74 @@ def _near(head: HeadSegmentation) -> _Near:
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """A region of the atlas at points, and the same region in the scan with its slopes.
+class _Problem:
+    """Regions of the atlas at points, and the same regions in the scan.
 
     Attributes
     ----------
     points : ndarray, shape (N, 3)
         MNI RAS mm.
     wanted : ndarray, shape (N,)
-        The atlas's share of the region there.
-    maps : ndarray, shape (4, I, J, K), float32
-        Probability in the scan, and its slopes along i, j and k.
+        The share that the point's region has there in the atlas.
+    place : ndarray, shape (N,)
+        Which of ``maps`` is the point's.
+    maps : ndarray, shape (L, I, J, K), float32
+        Probability of each region in the scan.
+    native_from_voxel : ndarray, shape (4, 4)
+        Voxel of the maps to native RAS mm.
     """
 
     points: FloatArray
     wanted: FloatArray
+    place: npt.NDArray[np.intp]
     maps: Float32Array
+    native_from_voxel: FloatArray
 
 
-def _pair(region: _Region, near: _Near, label: int, blur_mm: float) -> _Pair:
-    own, theirs = np.array(spacing_of(region.affine)), np.array(spacing_of(near.affine))
-    # Voxels of the scan are larger, which blurs too.
-    sigma = np.sqrt(blur_mm**2 + (_BOX_SIGMA * theirs) ** 2)
-    soft = ndimage.gaussian_filter(region.indicator, sigma / own)
-    step = max(1, round(_STEP_MM / float(own.min())))
-    voxels = np.stack(np.meshgrid(*(np.arange(0, n, step) for n in soft.shape), indexing="ij"), -1)
-    voxels = voxels.reshape(-1, 3)
-    probability = ndimage.gaussian_filter(near.probabilities[label], blur_mm / theirs)
-    return _Pair(
-        points=apply_affine(region.affine, voxels),
-        wanted=soft[tuple(voxels.T)].astype(np.float64),
-        maps=np.stack([probability, *np.gradient(probability)]).astype(np.float32),
+def _problem(atlas: Atlas, near: _Near, labels: tuple[int, ...], look_mm: tuple[float, int]) -> _Problem:
+    """What is fitted at a blur and a distance of the points, ``look_mm``."""
+    blur_mm, step_mm = look_mm
+    edges = np.array(spacing_of(near.affine))
+    # Voxels of the scan are larger than the atlas's, which blurs too.
+    sigma_mm = round(float(np.hypot(blur_mm, _BOX_SIGMA * edges.mean())), 6)
+
+    def looked(label: int) -> tuple[FloatArray, FloatArray]:
+        return _blurred_points(_regions(atlas)[label], sigma_mm, step_mm)
+
+    points, wanted = zip(
+        *(kept(atlas, (label, sigma_mm, step_mm), partial(looked, label)) for label in labels), strict=True
+    )
+    maps = [ndimage.gaussian_filter(near.probabilities[label], blur_mm / edges) for label in labels]
+    # Nothing lies beyond the segmentation: two voxels of nothing around it have neither value nor slope.
+    framed = np.pad(np.stack(maps), ((0, 0), (2, 2), (2, 2), (2, 2)))
+    affine = near.affine.copy()
+    affine[:3, 3] = apply_affine(affine, [-2.0, -2.0, -2.0])
+    return _Problem(
+        points=np.concatenate(points),
+        wanted=np.concatenate(wanted),
+        place=np.repeat(np.arange(len(labels)), [len(each) for each in wanted]),
+        maps=framed,
+        native_from_voxel=affine,
     )
 
 
-def _fitted(start: FloatArray, pairs: list[_Pair], native_from_voxel: FloatArray) -> FloatArray:
+def _blurred_points(region: _Region, sigma_mm: float, step_mm: int) -> tuple[FloatArray, FloatArray]:
+    """Points on and around a region, MNI RAS mm, shape (N, 3), and its blurred share there, shape (N,)."""
+    edges = np.array(spacing_of(region.affine))
+    soft = ndimage.gaussian_filter(region.indicator, sigma_mm / edges)
+    step = max(1, round(step_mm / float(edges.min())))
+    voxels = np.stack(np.meshgrid(*(np.arange(0, n, step) for n in soft.shape), indexing="ij"), -1)
+    voxels = voxels.reshape(-1, 3)
+    return apply_affine(region.affine, voxels), soft[tuple(voxels.T)].astype(np.float64)
+
+
+def _fitted(start: FloatArray, problem: _Problem) -> FloatArray:
     """Affine that fits best, from a start near it."""
     # About the middle of the points, turns and shifts are nearly independent.
-    middle = np.concatenate([pair.points for pair in pairs]).mean(axis=0)
-    voxel_from_native = np.linalg.inv(native_from_voxel)
+    middle = problem.points.mean(axis=0)
+    arms = problem.points - middle
+    voxel_from_native = np.linalg.inv(problem.native_from_voxel)
+    last: dict[bytes, tuple[FloatArray, FloatArray]] = {}
 
     def affine_of(parameters: FloatArray) -> FloatArray:
         out = np.eye(4)
@@ -242,47 +282,67 @@ def _fitted(start: FloatArray, pairs: list[_Pair], native_from_voxel: FloatArray
         out[:3, 3] = parameters[9:] - out[:3, :3] @ middle
         return out
 
-    def looked(parameters: FloatArray) -> list[FloatArray]:
-        voxel_from_mni = voxel_from_native @ affine_of(parameters)
-        return [_at(pair, voxel_from_mni) for pair in pairs]
+    def looked(parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+        # Slopes are asked for where the residuals were.
+        if parameters.tobytes() not in last:
+            last.clear()
+            last[parameters.tobytes()] = _at(problem, voxel_from_native @ affine_of(parameters))
+        return last[parameters.tobytes()]
 
     def residuals(parameters: FloatArray) -> FloatArray:
-        found = looked(parameters)
-        return np.concatenate([values[0] - pair.wanted for values, pair in zip(found, pairs, strict=True)])
+        return looked(parameters)[0] - problem.wanted
 
     def slopes(parameters: FloatArray) -> FloatArray:
-        rows = []
-        for values, pair in zip(looked(parameters), pairs, strict=True):
-            along = values[1:].T @ voxel_from_native[:3, :3]
-            turned = along[:, :, None] * (pair.points - middle)[:, None, :]
-            rows.append(np.concatenate([turned.reshape(-1, 9), along], axis=1))
-        return np.concatenate(rows)
+        along = looked(parameters)[1] @ voxel_from_native[:3, :3]
+        turned = along[:, :, None] * arms[:, None, :]
+        return np.concatenate([turned.reshape(-1, 9), along], axis=1)
 
     first = np.concatenate([start[:3, :3].reshape(-1), apply_affine(start, middle)])
     solved = optimize.least_squares(
-        residuals, first, jac=slopes, method="lm", x_scale="jac", max_nfev=_MOST_STEPS
+        residuals,
+        first,
+        jac=slopes,
+        method="lm",
+        x_scale="jac",
+        ftol=_ENOUGH,
+        xtol=_ENOUGH,
+        max_nfev=_MOST_STEPS,
     )
     return affine_of(solved.x)
 
 
-def _at(pair: _Pair, voxel_from_mni: FloatArray) -> FloatArray:
-    """Probability and slopes at the points, shape (4, N); 0 beyond the grid."""
-    index = apply_affine(voxel_from_mni, pair.points).T
-    return np.stack([ndimage.map_coordinates(each, index, order=1, output=np.float64) for each in pair.maps])
+def _at(problem: _Problem, voxel_from_mni: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Probability of each point's region in the scan, shape (N,), and its slope along i, j and k, shape (N, 3).
+
+    Linear between voxels, so that both come from the same eight of them.
+    """
+    shape = np.array(problem.maps.shape[1:])
+    index = np.clip(apply_affine(voxel_from_mni, problem.points), 0.0, shape - 1.0)
+    low = np.minimum(index.astype(np.intp), shape - 2)
+    part = index - low
+    steps = np.array([shape[1] * shape[2], shape[2], 1])
+    corners = np.sum(np.indices((2, 2, 2)) * steps[:, None, None, None], axis=0)
+    flat = problem.place * int(shape.prod()) + low @ steps
+    values = problem.maps.ravel()[flat[:, None, None, None] + corners].astype(np.float64)
+    along_i, along_j, along_k = (np.stack([1.0 - each, each], axis=-1) for each in part.T)
+    lines = values[..., 1] - values[..., 0]
+    plane = np.einsum("nijk,nk->nij", values, along_k)
+    found = np.einsum("nij,ni,nj->n", plane, along_i, along_j)
+    slopes = (
+        np.einsum("nj,nj->n", plane[:, 1] - plane[:, 0], along_j),
+        np.einsum("ni,ni->n", plane[:, :, 1] - plane[:, :, 0], along_i),
+        np.einsum("nij,ni,nj->n", lines, along_i, along_j),
+    )
+    return found, np.stack(slopes, axis=-1)
 
 
-def _dice(native_from_mni: FloatArray, near: _Near, regions: dict[int, _Region]) -> float:
+def _dice(native_from_mni: FloatArray, near: _Near, atlas: Atlas) -> float:
     """Dice of the basal ganglia of the atlas and of the scan, on the scan's voxels."""
-    theirs = np.zeros(near.inside.shape, dtype=np.float32)
-    for region in regions.values():
-        region_from_voxel = np.linalg.inv(native_from_mni @ region.affine) @ near.affine
-        theirs += ndimage.affine_transform(
-            region.indicator,
-            region_from_voxel[:3, :3],
-            region_from_voxel[:3, 3],
-            output_shape=near.inside.shape,
-            order=1,
-        )
+    region = kept(atlas, "region", lambda: np.isin(atlas.labels, list(atlas.regions)).astype(np.float32))
+    voxel_from_near = np.linalg.inv(native_from_mni @ atlas.grid.affine) @ near.affine
+    theirs = ndimage.affine_transform(
+        region, voxel_from_near[:3, :3], voxel_from_near[:3, 3], output_shape=near.inside.shape, order=1
+    )
     other = theirs > 0.5
     total = int(near.inside.sum()) + int(other.sum())
     return 2.0 * int((near.inside & other).sum()) / total if total else 0.0

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epvs_cohort.data.atlas import Atlas
+from epvs_cohort.data.shrunk import shrunk_atlas, shrunk_image
 from epvs_cohort.errors import RegistrationError
 from epvs_cohort.geometry import FloatArray, apply_affine, rotation_angle_deg
 from epvs_cohort.prepare.elastix import (
@@ -20,9 +21,8 @@ from epvs_cohort.prepare.elastix import (
     parameter_map,
     run_elastix,
 )
-from epvs_cohort.prepare.shrink import shrunk_atlas, shrunk_image
 from epvs_cohort.prepare.similarity import similarity
-from epvs_cohort.prepare.starts import PIVOT_MM, Start, find_starts
+from epvs_cohort.prepare.starts import PIVOT_MM, Start, find_starts, start_of
 from epvs_cohort.protocol import RegistrationSettings
 from epvs_cohort.records import Image, QcValue
 
@@ -38,7 +38,9 @@ _FAST: dict[str, Setting] = {
     **SHORT_GUESS,
     **SMALL_PYRAMID,
 }
-#: Then few steps on many samples: the pose settles, from whichever side it came.
+#: Then few steps on many samples: the pose settles, from whichever side it came. Where labels put the head is near
+#: enough to begin with these: 4 mm away on average and 6 mm at most, on heads turned by up to 30 degrees. Poses of
+#: turned copies then differed by 0.6 mm at most (on 5000 samples by 1.0 mm).
 _FINE: dict[str, Setting] = {
     "Transform": "SimilarityTransform",
     "NumberOfResolutions": 1,
@@ -83,7 +85,7 @@ class Rigid:
 
 
 def register_rigid(
-    image: Image, settings: RegistrationSettings, atlas: Atlas, starts: tuple[Start, ...] = ()
+    image: Image, settings: RegistrationSettings, atlas: Atlas, near: FloatArray | None = None
 ) -> Rigid:
     """Register a scan rigidly to the template, which is fixed and masked to its brain.
 
@@ -96,8 +98,9 @@ def register_rigid(
         false with the same settings at ``resolution_mm``.
     atlas : Atlas
         Template and brain mask.
-    starts : tuple of Start
-        Where the head is known to lie; searched for where there are none.
+    near : ndarray, shape (4, 4), or None
+        Similarity map of MNI RAS mm to native RAS mm that is known to be right but for some millimetres, as by the
+        labels of its structures; without one the head is searched for.
 
     Returns
     -------
@@ -110,12 +113,14 @@ def register_rigid(
     """
     if not _has_contrast(image.data):
         raise RegistrationError("the scan has no contrast: all its voxels are equal or not finite")
-    starts = starts or find_starts(image, atlas)
+    starts = find_starts(image, atlas) if near is None else (start_of(near),)
     pair = pair_of(image, settings, atlas)
     paper = settings.resolution_mm == 0 or not settings.fit_scale
+    start = starts[0]
     if paper:
-        start = starts[0]
         found = _refined(pair, start.native_from_mni, _PAPER)
+    elif near is not None:
+        found = _refined(pair, near, _FINE)
     else:
         start, found = best_pose(starts, pair, image, atlas)
         found = _refined(pair, found, _FINE)
@@ -193,6 +198,19 @@ def rigid_part(similarity_map: FloatArray) -> FloatArray:
     out = np.eye(4)
     out[:3, :3] = left @ right
     out[:3, 3] = apply_affine(similarity_map, ROI_CENTER_MM) - out[:3, :3] @ ROI_CENTER_MM
+    return out
+
+
+def similarity_part(affine: FloatArray) -> FloatArray:
+    """Similarity map, (4, 4), nearest to an affine: its turn and mean size; the middle of the basal ganglia stays put.
+
+    >>> similarity_part(np.diag([1.0, 2.0, 4.0, 1.0]))[:3, :3].round(6).tolist()
+    [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]]
+    """
+    out = rigid_part(affine)
+    middle = apply_affine(affine, ROI_CENTER_MM)
+    out[:3, :3] *= float(np.cbrt(np.linalg.det(affine[:3, :3])))
+    out[:3, 3] = middle - out[:3, :3] @ ROI_CENTER_MM
     return out
 
 

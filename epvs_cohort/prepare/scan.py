@@ -19,11 +19,10 @@ from epvs_cohort.prepare.evidence import Evidence, Near, look_near, look_wide
 from epvs_cohort.prepare.mask import SoftMask, soft_mask
 from epvs_cohort.prepare.pictures import prepare_pictures
 from epvs_cohort.prepare.quality import measure
-from epvs_cohort.prepare.register import Rigid, register_rigid
+from epvs_cohort.prepare.register import Rigid, register_rigid, similarity_part
 from epvs_cohort.prepare.resample import field_of_view, inverse, resample_cubic
 from epvs_cohort.prepare.roi import Outline, outline_roi, roi_way
 from epvs_cohort.prepare.segmented import Looks, find, find_near, outline_segmented
-from epvs_cohort.prepare.starts import start_of
 from epvs_cohort.prepare.trim import Trimmed, trim
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import (
@@ -174,7 +173,7 @@ def _place(scan: Scan, image: Image, protocol: Protocol, seconds: dict[str, floa
 def _place_segmented(
     scan: Scan, image: Image, protocol: Protocol, looks: Looks | None, seconds: dict[str, float]
 ) -> _Placed:
-    """A coarse look says where the registration starts, and that where the close look goes."""
+    """A coarse look says where the close one goes, and that where the registration starts."""
     if looks is None:
         raise ConfigError(
             "the networks are to outline this scan, and no functions that segment a head were handed down"
@@ -182,10 +181,10 @@ def _place_segmented(
     atlas = load_atlas()
     with _timed(seconds, "whole look"):
         whole = find(image, looks, atlas)
-    with _timed(seconds, "rigid"):
-        rigid = register_rigid(image, protocol.registration, atlas, (start_of(whole.fit.similarity),))
     with _timed(seconds, "near look"):
-        found = find_near(image, rigid, whole, looks, atlas)
+        found = find_near(image, whole, looks, atlas)
+    with _timed(seconds, "rigid"):
+        rigid = register_rigid(image, protocol.registration, atlas, similarity_part(found.fit.affine))
     with _timed(seconds, "outline"):
         outline = outline_segmented(image, rigid, found, protocol, atlas)
     return _checked(scan, image, protocol, rigid, outline)

@@ -59,6 +59,11 @@ MASK_THRESHOLD: Final = 0.2
 #: A part of the region that hangs together with no other and is smaller than this, in mL, is none: an accumbens, the
 #: smallest structure, measures 0.4 mL and more and touches caudate and putamen.
 LEAST_PART_ML: Final = 0.4
+#: A close look at a head that is turned or shifted more than this was not trained for; then its own answer, which is
+#: nearer, says where to look once more.
+FARTHEST_TURN_DEG: Final = 8.0
+FARTHEST_MM: Final = 6.0
+_MOST_CLOSE_LOOKS: Final = 2
 #: Voxels of the segmentation around the region that are kept with it.
 _MARGIN: Final = 3
 
@@ -94,17 +99,32 @@ def find(image: Image, looks: Looks, atlas: Atlas) -> Found:
     return Found(head, fit_labels(head, atlas))
 
 
-def find_near(image: Image, rigid: Rigid, whole: Found, looks: Looks, atlas: Atlas) -> Found:
+def find_near(image: Image, whole: Found, looks: Looks, atlas: Atlas) -> Found:
     """Look closely at where the basal ganglia were found in the whole scan, and fit the atlas's labels anew.
+
+    Where they then turn out to lie otherwise than heads lay in training, the scan is looked at once more.
 
     Raises
     ------
     RoiError
         Too little of the basal ganglia was found.
     """
-    center_mm = apply_affine(rigid.rigid_from_native @ whole.fit.affine, ROI_CENTER_MM)
-    head = looks.near(image, inverse(rigid.rigid_from_native), center_mm)
-    return Found(head, fit_labels(head, atlas))
+    found, frame = whole, rigid_part(whole.fit.affine)
+    for _ in range(_MOST_CLOSE_LOOKS):
+        head = looks.near(image, frame, ROI_CENTER_MM)
+        found = Found(head, fit_labels(head, atlas))
+        better = rigid_part(found.fit.affine)
+        turn, shift = _apart(inverse(frame) @ better)
+        if turn <= FARTHEST_TURN_DEG and shift <= FARTHEST_MM:
+            break
+        frame = better
+    return found
+
+
+def _apart(pose: FloatArray) -> tuple[float, float]:
+    """Degrees and mm by which a pose differs from none at the middle of the basal ganglia."""
+    moved = apply_affine(pose, ROI_CENTER_MM) - ROI_CENTER_MM
+    return rotation_angle_deg(pose), float(np.linalg.norm(moved))
 
 
 def outline_segmented(image: Image, rigid: Rigid, found: Found, protocol: Protocol, atlas: Atlas) -> Outline:
@@ -203,10 +223,7 @@ def _tissue(labels: LabelArray) -> LabelArray:
 def _quality(image: Image, rigid: Rigid, found: Found, atlas: Atlas) -> tuple[QcValue, ...]:
     head, fit = found.head, found.fit
     scale = float(abs(np.linalg.det(fit.affine[:3, :3])) ** (1 / 3))
-    own = rigid_part(fit.similarity)
-    turned = rotation_angle_deg(rigid.rigid_from_native @ own)
-    back = apply_affine(rigid.rigid_from_native, apply_affine(own, ROI_CENTER_MM))
-    moved = float(np.linalg.norm(back - ROI_CENTER_MM))
+    turned, moved = _apart(rigid.rigid_from_native @ rigid_part(fit.similarity))
     return (
         QcValue("similarity_affine", similarity(image, atlas, partial(apply_affine, fit.affine)), "nats"),
         QcValue("similarity_spline", None, "nats"),

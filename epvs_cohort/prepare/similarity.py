@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from epvs_cohort.data.atlas import Atlas
+from epvs_cohort.data.shrunk import shrunk_atlas, shrunk_image
 from epvs_cohort.geometry import FloatArray, apply_affine
-from epvs_cohort.prepare.shrink import shrunk_atlas, shrunk_image
 from epvs_cohort.records import Image
 
 #: Spacing in mm of the points compared, and bins of each image.

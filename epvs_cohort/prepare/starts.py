@@ -15,8 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from epvs_cohort.data.atlas import Atlas
+from epvs_cohort.data.shrunk import shrunk_atlas, shrunk_image
 from epvs_cohort.geometry import FloatArray, apply_affine, rigid_about, spacing_of
-from epvs_cohort.prepare.shrink import shrunk_atlas, shrunk_image
 from epvs_cohort.records import Float32Array, Image
 
 #: Middle of the brain in MNI RAS mm: poses turn about it, so that turns and shifts are nearly independent.

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from epvs_cohort.data.atlas import Atlas
 from epvs_cohort.data.blocks import shrink
+from epvs_cohort.data.shrunk import shrunk_atlas
 from epvs_cohort.geometry import LPS_FROM_RAS, FloatArray, Grid, apply_affine
 from epvs_cohort.prepare.elastix import (
     SHORT_GUESS,
@@ -25,7 +26,6 @@ from epvs_cohort.prepare.elastix import (
     parameter_map,
     run_elastix,
 )
-from epvs_cohort.prepare.shrink import shrunk_atlas
 from epvs_cohort.records import MniMap
 
 Shape = tuple[int, int, int]

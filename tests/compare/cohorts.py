@@ -80,7 +80,7 @@ def write_cohort(path: Path, rows: Sequence[Row], target: str = "roi", **about: 
         name: table.replace_schema_metadata({METADATA_KEY: json.dumps({**told, "table": name}).encode()})
         for name, table in tables.items()
     }
-    write_tables(OutputPaths.of(path), Tables(**marked))
+    write_tables(OutputPaths.of(path), [Tables(**marked)])
     return read_cohort(path)
 
 

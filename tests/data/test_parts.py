@@ -10,14 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from epvs_cohort.data.cohort_tables import about_table, assemble, read_cohort, write_tables
-from epvs_cohort.data.parts import OutputPaths, Parts, keys_of
+from epvs_cohort.data import part_rows
+from epvs_cohort.data import parts as module
+from epvs_cohort.data.cohort_tables import about_table, assemble, assembled, read_cohort, write_tables
+from epvs_cohort.data.parts import OutputPaths, Parts
 from epvs_cohort.data.tables import (
     LESION_COLUMNS,
     METADATA_KEY,
     QC_COLUMNS,
     counts_columns,
     covariate_table,
+    keys_of,
     part_schema,
 )
 from epvs_cohort.errors import UsageError
@@ -97,7 +100,7 @@ def test_tables_hold_each_asked_scan_once_in_order_of_keys(tmp_path: Path) -> No
     parts = Parts(paths.parts)
     parts.begin(RUN, asked(["c", "a", "b"], age=[70, None, 60]))
     parts.write([a_row("b", 3.0, n=3), a_row("unasked"), a_row("a", None), a_row("c", 1.0, n=1)])
-    write_tables(paths, assemble(parts))
+    write_tables(paths, [assemble(parts)])
     scans, lesions = pd.read_parquet(paths.counts), pd.read_parquet(paths.lesions)
     assert scans["scan"].tolist() == ["a", "b", "c"]
     assert scans["status"].tolist() == ["failed", "ok", "ok"]
@@ -125,7 +128,7 @@ def test_a_finished_run_reads_from_the_tables_alone(tmp_path: Path) -> None:
     parts = Parts(paths.parts)
     parts.begin(RUN, asked(["a"]))
     parts.write([a_row("a")])
-    write_tables(paths, assemble(parts))
+    write_tables(paths, [assemble(parts)])
     parts.consolidate()
     for path in paths.parts.iterdir():
         path.unlink()
@@ -140,7 +143,7 @@ def test_every_column_says_its_unit_and_meaning(tmp_path: Path) -> None:
     parts = Parts(paths.parts)
     parts.begin(RUN, asked(["a"], age=[3]))
     parts.write([a_row("a")])
-    write_tables(paths, assemble(parts))
+    write_tables(paths, [assemble(parts)])
     for path in (paths.counts, paths.lesions, paths.qc):
         schema = pq.read_schema(path)
         assert METADATA_KEY in schema.metadata
@@ -173,3 +176,79 @@ def test_rows_that_an_overwriting_start_made_stale_do_not_pass_for_new(tmp_path:
     parts.write([a_row("a", 2.0)])
     parts.consolidate(stale_below=2)
     assert parts.read(["scan", "count"]).to_pylist() == [{"scan": "a", "count": 2.0, "part_number": 2}]
+
+
+def test_many_parts_of_a_run_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PARTS", 3)
+    before = Parts(tmp_path)
+    before.write([a_row("a", 1.0), a_row("stale", 1.0)])
+    parts = Parts(tmp_path)
+    parts.begin(RUN, asked(["a", "stale", *(f"n{n}" for n in range(9))], valid_from=2))
+    most = 0
+    for n in range(9):
+        parts.write([a_row(f"n{n}", float(n)), a_row("a", 10.0 + n)])
+        most = max(most, len(list(tmp_path.glob("part-*"))))
+    assert most <= 4
+    cohort = assemble(parts).counts.select(["scan", "count"]).to_pylist()
+    assert {row["scan"]: row["count"] for row in cohort} == {
+        "a": 18.0,
+        **{f"n{n}": float(n) for n in range(9)},
+    }
+    assert set(parts.read(["scan"]).column("scan").to_pylist()) >= {"stale"}
+    assert parts.write([a_row("last")]) == 11
+
+
+def test_a_crash_between_putting_together_and_removing_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = Parts(tmp_path)
+    parts.begin(RUN, asked(["a", "b", "c"]))
+    for key, count in (("a", 1.0), ("b", 2.0), ("a", 3.0), ("c", 4.0)):
+        parts.write([a_row(key, count)])
+    wanted = assemble(parts)
+    with monkeypatch.context() as crash:
+        crash.setattr(Path, "unlink", _crash)
+        with pytest.raises(KeyboardInterrupt):
+            parts.merge_new()
+    assert len(parts.files()) == 4
+    assert assemble(parts).counts.equals(wanted.counts)
+    parts.merge_new()
+    assert len(parts.files()) == 1
+    assert assemble(parts).counts.equals(wanted.counts)
+
+
+def _crash(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_tables_made_in_pieces_are_those_made_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = OutputPaths.of(tmp_path / "counts.parquet")
+    parts, keys = Parts(paths.parts), [f"s{n:02d}" for n in range(11)]
+    parts.begin(RUN, asked(keys, age=list(range(11))))
+    for some in (keys[5:8], keys[:5], keys[8:]):
+        parts.write([a_row(key, float(key[1:]), n=int(key[1:]) % 3) for key in reversed(some)])
+    parts.consolidate()
+    parts.write([a_row("s04", 40.0), a_row("s09", None)])
+    whole = assemble(parts)
+    monkeypatch.setattr(part_rows, "ROWS_AT_ONCE", 2)
+    pieces = list(assembled(parts))
+    assert [each.counts.num_rows for each in pieces] == [2, 2, 2, 2, 2, 1]
+    write_tables(paths, pieces)
+    for name in ("counts", "lesions", "qc"):
+        assert pq.read_table(getattr(paths, name)).equals(getattr(whole, name))
+    assert read_cohort(paths.counts).scans["count"].tolist()[4] == 40.0
+
+
+def test_tables_once_opened_stay_what_they_were(tmp_path: Path) -> None:
+    paths = OutputPaths.of(tmp_path / "counts.parquet")
+    parts = Parts(paths.parts)
+    parts.begin(RUN, asked(["a"]))
+    parts.write([a_row("a", n=2)])
+    write_tables(paths, assembled(parts))
+    cohort = read_cohort(paths.counts)
+    parts.write([a_row("a", n=5)])
+    write_tables(paths, assembled(parts))
+    assert (len(cohort.scans), len(cohort.lesions), len(cohort.qc)) == (1, 2, 1)
+    assert len(read_cohort(paths.counts).lesions) == 5

@@ -61,6 +61,21 @@ def test_pose_is_found_within_a_millimetre(
     assert measures["similarity_rigid"] > 0.5
 
 
+def test_a_pose_that_is_nearly_known_is_settled() -> None:
+    atlas = load_atlas()
+    pose = rigid_about((0.0, -18.0, 8.0), np.radians((32.0, 5.0, -15.0)), (40.0, -30.0, 25.0))
+    near = pose @ rigid_about((0.0, 2.0, 2.0), np.radians((3.0, -2.0, 2.0)), (2.5, -2.0, 2.0))
+    image = posed_template(pose, (1.5, 1.5, 1.5))
+    rigid = register_rigid(image, RegistrationSettings(), atlas, near)
+    points = roi_points(atlas)
+    error = np.linalg.norm(apply_affine(rigid.rigid_from_native @ pose, points) - points, axis=1)
+    assert error.max() < 0.5
+    before, after = rigid.quality[0].value, rigid.quality[1].value
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
 def test_same_scan_gives_the_same_pose_whatever_ran_between() -> None:
     atlas = load_atlas()
     first = posed_template(rigid_about((0, 0, 0), (0.1, 0.0, 0.1), (5, 0, 0)), (2.0, 2.0, 2.0))

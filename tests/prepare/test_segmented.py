@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.head_grid import HeadGrid, head_center
 from epvs_cohort.errors import ConfigError, RoiError
-from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, FloatArray, Grid, apply_affine
-from epvs_cohort.prepare.register import ROI_CENTER_MM
+from epvs_cohort.geometry import (
+    MNI_ANTERIOR_COMMISSURE_MM,
+    FloatArray,
+    Grid,
+    apply_affine,
+    rigid_about,
+    rotation_angle_deg,
+)
+from epvs_cohort.prepare.label_fit import LabelFit
+from epvs_cohort.prepare.register import ROI_CENTER_MM, rigid_part
 from epvs_cohort.prepare.scan import prepare_scan
-from epvs_cohort.prepare.segmented import Looks
+from epvs_cohort.prepare.segmented import Found, Looks, find_near
 from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import HeadSegmentation, Image, PreparedVolume, Scan
 from tests.prepare.phantom import atlas_segmentation
@@ -129,3 +138,24 @@ def test_the_close_look_goes_where_the_basal_ganglia_lie(image: Image) -> None:
 def test_without_a_network_there_is_no_such_way(image: Image) -> None:
     with pytest.raises(ConfigError, match="handed down"):
         prepare_scan(SCAN, image, PROTOCOL)
+
+
+@pytest.mark.parametrize(("turn_deg", "looks_taken"), [(0.0, 1), (15.0, 2)])
+def test_a_head_that_lies_otherwise_than_trained_on_is_looked_at_once_more(
+    image: Image, turn_deg: float, looks_taken: int
+) -> None:
+    atlas, frames = load_atlas(), []
+
+    def near(scan: Image, native_from_frame: FloatArray, center_mm: FloatArray) -> HeadSegmentation:
+        frames.append(native_from_frame)
+        return looks_of().near(scan, native_from_frame, center_mm)
+
+    true = NATIVE_FROM_MNI @ rigid_about(ROI_CENTER_MM, np.radians([turn_deg, 0.0, 0.0]), [0.0, 0.0, 0.0])
+    grid = HeadGrid(shape=(40, 48, 40), spacing_mm=4.0).at(head_center(image))
+    whole = Found(atlas_segmentation(true, grid), LabelFit(true, true, 1.0))
+    found = find_near(image, whole, Looks(looks_of().whole, near), atlas)
+    assert len(frames) == looks_taken
+    turned = np.linalg.inv(rigid_part(NATIVE_FROM_MNI)) @ frames[-1]
+    assert rotation_angle_deg(turned) < 2.0
+    points = apply_affine(np.linalg.inv(NATIVE_FROM_MNI) @ found.fit.affine, np.array(DOTS))
+    assert np.linalg.norm(points - np.array(DOTS), axis=1).max() < 1.0

@@ -70,7 +70,7 @@ def write_made_up(out: Path, plan: MadeUp) -> Cohort:
     parts.write(rows)
     # A run writes its tables when it ends; until then they are read from the parts.
     if not plan.asked_more:
-        write_tables(paths, assemble(parts))
+        write_tables(paths, [assemble(parts)])
     if plan.pictures:
         _write_pictures(
             PreparedStore(paths.store), [row["scan"] for row in rows if row["status"] != "failed"]
