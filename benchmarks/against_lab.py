@@ -245,7 +245,7 @@ def measure(options: argparse.Namespace, work: Path) -> tuple[dict[str, Taken], 
         checks["the same mask, each its own pose at full resolution"] = agreement(
             work / "lab-same", work / "same"
         )
-    checks["each its own atlas way and pose"] = agreement(work / "lab", work / "two")
+    checks["each its own way to the region, and pose"] = agreement(work / "lab", work / "two")
     return taken, checks
 
 

@@ -38,7 +38,7 @@ from epvs_cohort.prepare.mask import soft_mask
 from epvs_cohort.prepare.register import Rigid, register_rigid, similarity_part
 from epvs_cohort.prepare.roi import ASEG_REGIONS, Outline, outline_roi
 from epvs_cohort.prepare.segmented import Found, Looks, find, find_near, outline_segmented
-from epvs_cohort.protocol import Protocol
+from epvs_cohort.protocol import Protocol, RoiSettings
 from epvs_cohort.records import Image, Scan
 
 #: Medians relative to white matter of three real scans: T2 (TE 49 ms), PD, T2.
@@ -145,7 +145,8 @@ def outlined(image: Image, protocol: Protocol, looks: Looks | None) -> Outlined:
     rigid, found = posed(image, protocol, looks)
     middle = time.process_time()
     if found is None:
-        outline = outline_roi(Scan("head", Path("head.nii.gz")), image, rigid, protocol, load_atlas())
+        by_atlas = protocol.model_copy(update={"roi": RoiSettings(method="atlas")})
+        outline = outline_roi(Scan("head", Path("head.nii.gz")), image, rigid, by_atlas, load_atlas())
     else:
         outline = outline_segmented(image, rigid, found, protocol, load_atlas())
     return Outlined(rigid, outline, (middle - start, time.process_time() - middle))
@@ -162,7 +163,8 @@ def outline_errors(person: Person, head: Outlined, protocol: Protocol) -> Result
     )
     region = np.isin(true, list(ASEG_REGIONS))
     everywhere = np.ones(grid.shape, dtype=np.bool_)
-    mask = soft_mask(found, grid.spacing_mm, protocol.roi, everywhere).labels > 0
+    reach = outline.reach_on(grid) if outline.reach_on else None
+    mask = soft_mask(found, grid.spacing_mm, protocol.roi, everywhere, reach).labels > 0
     shared = ((found > 0) & region).sum()
     return Result(
         dice=float(2 * shared / ((found > 0).sum() + region.sum())),

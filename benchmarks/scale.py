@@ -41,7 +41,7 @@ from epvs_cohort.geometry import Grid
 from epvs_cohort.model.bundle import ModelCard, Requirements, save_bundle
 from epvs_cohort.model.bundle_files import NO_HASH
 from epvs_cohort.model.network import Architecture, GpUnet
-from epvs_cohort.protocol import GridSettings, Protocol
+from epvs_cohort.protocol import GridSettings, Protocol, RoiSettings
 from epvs_cohort.records import AcSlice, MniMap, PreparedVolume, QcValue, Scan
 
 log = logging.getLogger("scale")
@@ -55,7 +55,7 @@ MEASURES = 40
 
 def tiny_protocol(work: Path) -> Protocol:
     """Protocol of the tiny grid, with a bundle that fits it."""
-    protocol = Protocol(grid=GridSettings(shape=SHAPE, spacing_mm=(2.0, 2.0, 2.0)), model=str(work / "tiny"))
+    protocol = tiny_protocol_of(work)
     architecture = Architecture(widths=(1,), convs_per_level=1)
     card = ModelCard(
         name="tiny",
@@ -138,7 +138,12 @@ def _unfinished(cohort: Cohort, scans: tuple[Scan, ...]) -> int:
 
 def tiny_protocol_of(work: Path) -> Protocol:
     """The protocol that `make_cohort` prepared under."""
-    return Protocol(grid=GridSettings(shape=SHAPE, spacing_mm=(2.0, 2.0, 2.0)), model=str(work / "tiny"))
+    return Protocol(
+        grid=GridSettings(shape=SHAPE, spacing_mm=(2.0, 2.0, 2.0)),
+        # Nothing is outlined, and no worker need load networks for it.
+        roi=RoiSettings(method="atlas"),
+        model=str(work / "tiny"),
+    )
 
 
 def read_times(work: Path) -> dict[str, float]:

@@ -19,6 +19,7 @@ import epvs_cohort.cohort.infer_task as infer_task
 import epvs_cohort.cohort.prepare_task as prepare_task
 import epvs_cohort.prepare.roi as roi
 import epvs_cohort.prepare.scan as scan
+import epvs_cohort.prepare.segmented as segmented
 from epvs_cohort.data.parts import Parts
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.model.predict import Predictor
@@ -36,6 +37,7 @@ PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
         (scan, "outline_segmented"),
         (scan, "look_near"),
         (roi, "labels_on_grid"),
+        (segmented, "labels_on_grid"),
         (Warp, "on_grid"),
     ),
     "resample, mask, trim": (
