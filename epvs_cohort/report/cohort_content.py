@@ -9,6 +9,7 @@ import pandas as pd
 
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import VERDICTS
+from epvs_cohort.report.cohort_brief import answers
 from epvs_cohort.report.cohort_drift import drifts, outliers
 from epvs_cohort.report.cohort_maps import density_map, region_rows, sides_sentence
 from epvs_cohort.report.cohort_methods import cited, facts, methods_text, model_words
@@ -27,6 +28,7 @@ def page_content(reviewed: Reviewed) -> Mapping[str, Any]:
     keys = cohort.scans["scan"].tolist()
     return {
         "tiles": _tiles(reviewed),
+        "answers": answers(reviewed),
         "finished": cohort.finished,
         "trained_on": trained_on,
         "limits": limits,

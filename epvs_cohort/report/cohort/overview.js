@@ -10,7 +10,7 @@ EPVS.overview = (() => {
       const mean = found.length ? found.reduce((a, b) => a + b, 0) / found.length : null;
       const low = quantile(found, 0.25), high = quantile(found, 0.75);
       return el("tr", {}, el("th", { scope: "row" }, el("bdi", {}, name)), el("td", {}, number(found.length)),
-        el("td", {}, mean === null ? "–" : mean.toFixed(1)), el("td", {}, number(quantile(found, 0.5))),
+        el("td", {}, mean === null ? "–" : mean.toFixed(1)), el("td", {}, number(quantile(found, 0.5), 3)),
         el("td", {}, found.length ? `${number(low, 3)} to ${number(high, 3)}` : "–"),
         el("td", {}, number(found.filter((count) => count < 0.5).length)));
     });
@@ -40,7 +40,7 @@ EPVS.overview = (() => {
       body.replaceChildren(el("p", { class: "answer" }, grouping.sentence),
         el("figure", {}, EPVS.charts.groups(grouping.names, grouping.of, counts,
           { title: `Counts by ${EPVS.words(grouping.column)}`, name: `count (${target()} per scan)` }),
-        el("figcaption", {}, "Each dot is a scan; the box holds the middle half, the line is the median.")),
+        el("figcaption", {}, "Each dot is a scan: point at it for its name, click to open it. The box holds the middle half, the line is the median.")),
         groupTable(grouping, counts));
     };
     place.append(el("p", { class: "field" }, el("label", { for: "group-by" }, "Do counts differ by "), choose), body);
