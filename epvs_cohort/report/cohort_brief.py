@@ -74,7 +74,9 @@ def _scanners(reviewed: Reviewed) -> Answer:
         return Answer(question, words)
     found = contrast(kept, group_labels(kept[_SCANNER]))
     if found is None:
-        return Answer(question, f"Fewer than two scanners have {FEWEST_SCANS} counted scans: that is too few to say.")
+        return Answer(
+            question, f"Fewer than two scanners have {FEWEST_SCANS} counted scans: that is too few to say."
+        )
     if found.beyond_chance:
         words = f"Yes: {found.most} counts {found.gap:.1f} more a scan than {found.least} ({found.interval})."
     else:

@@ -91,7 +91,9 @@ def test_table_sorts_by_number_with_unknown_last(watched: Watched, page: Path) -
     assert counts[:-12] == sorted(counts[:-12])
     # The last rows are drawn when they are scrolled to.
     assert "–" not in _column(shown, "count")
-    shown.locator("#grid .tabulator-tableholder").evaluate("holder => { holder.scrollTop = holder.scrollHeight; }")
+    shown.locator("#grid .tabulator-tableholder").evaluate(
+        "holder => { holder.scrollTop = holder.scrollHeight; }"
+    )
     expect(shown.locator("#grid").get_by_text("✕ failed").last).to_be_visible()
     assert _column(shown, "count")[-12:] == ["–"] * 12
 
@@ -272,6 +274,57 @@ def test_hostile_name_is_text_everywhere(watched: Watched, page: Path) -> None:
     assert shown.locator("body script").count() == 5
 
 
+def test_print_holds_every_row_that_passes_as_text(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#scans")
+    expect(shown.locator("#grid .tabulator-row").first).to_be_visible()
+    shown.select_option("#status", "ok")
+    expect(shown.locator(".said")).to_have_text("92 of 120 scans")
+    shown.get_by_text("Columns", exact=True).click()
+    shown.get_by_label("path", exact=True).check()
+    expect(shown.locator("button[data-column=path]")).to_be_visible()
+    shown.emulate_media(media="print")
+    shown.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    rows = shown.locator(".tabulator-print-table tbody tr")
+    expect(rows).to_have_count(92)
+    assert rows.first.locator("td").first.text_content() == HOSTILE
+    assert shown.locator("img[src=x]").count() == 0
+    assert not shown.locator(".filters").is_visible()
+    shown.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    expect(shown.locator(".tabulator-print-table")).to_have_count(0)
+
+
+def test_dot_tells_its_scan_and_opens_it(watched: Watched, page: Path) -> None:
+    shown = watched.open(page)
+    chart = shown.locator("#counts svg.chart").last
+    dot = chart.locator(".dot circle").last
+    dot.scroll_into_view_if_needed()
+    dot.hover(force=True)
+    tip = chart.locator("[aria-label=tip]")
+    expect(tip).to_contain_text("_PDw")
+    name = re.search(r"sub-\d{4}_PDw", str(tip.text_content()))
+    assert name is not None
+    dot.click(force=True)
+    expect(shown.locator("#scan-title")).to_have_text(name[0])
+
+
+def test_decision_is_seen_at_once_and_undoes_no_walk(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#scans")
+    shown.select_option("#decided", "undecided")
+    shown.select_option("#status", "flagged")
+    expect(shown.locator(".said")).to_have_text("16 of 120 scans")
+    names = _names(shown)
+    shown.get_by_role("link", name=names[0], exact=True).click()
+    expect(shown.locator(".walk")).to_contain_text("1 of 16 that pass the filters")
+    shown.keyboard.press("a")
+    expect(shown.locator("#decided-now")).to_have_text("Decided: accept")
+    # It passes the filter no more, yet the next one is the next one.
+    shown.keyboard.press("ArrowRight")
+    expect(shown.locator("#scan-title")).to_have_text(names[1])
+    expect(shown.locator("#decided-now")).to_have_text("")
+    shown.get_by_role("link", name="Back to the table").click()
+    expect(shown.locator(".said")).to_have_text("15 of 120 scans")
+
+
 def test_decision_is_kept_exported_and_read_again(watched: Watched, page: Path, tmp_path: Path) -> None:
     shown = watched.open(page, "#scan=sub-0002_PDw")
     shown.get_by_label("reject").check()
@@ -422,6 +475,10 @@ def test_nobody_is_shut_out(part: str, scheme: str, watched: Watched, page: Path
     watched.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     shown = watched.open(page, part)
     shown.wait_for_timeout(300)
+    if part.startswith("#scans"):
+        expect(shown.locator("#grid .tabulator-header")).to_be_visible()
+    if part.startswith("#scan="):
+        expect(shown.locator(".quality tbody tr, #scan-body .empty").first).to_be_visible()
     found = Axe().run(shown).response["violations"]
     told = [(each["id"], node["target"]) for each in found for node in each["nodes"]]
     assert told == []
