@@ -76,6 +76,9 @@ EPVS.charts = (() => {
   const shake = (at) => ((Math.sin(at * 12.9898) * 43758.5453) % 1 + 1) % 1 - 0.5;
   const short = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
 
+  /* Few dots are large, many leave room for one another. */
+  const radius = (n) => (n < 150 ? 4 : n < 1000 ? 2.6 : 1.6);
+
   /* A dot that is pointed at can be clicked: it opens its scan. */
   const opens = (chart) => {
     chart.addEventListener("click", () => { if (chart.value?.row !== undefined) window.location.hash = EPVS.link(chart.value.row); });
@@ -95,7 +98,6 @@ EPVS.charts = (() => {
     });
     const full = boxes.filter((box) => box.n);
     const words = boxes.map((box) => `${box.group}: ${box.n} scans, median ${number(box.middle)}`).join("; ");
-    const many = points.length > 600;
     const width = room(800);
     const most = width < 500 ? 14 : 32;
     const marginLeft = 24 + 7.2 * Math.max(...names.map((group) => short(group, most).length), 10);
@@ -105,7 +107,7 @@ EPVS.charts = (() => {
       y: { ...AXIS, domain: [-0.5, names.length - 0.5], label: null },
       marks: [
         Plot.axisY(d3.range(names.length), { tickSize: 0, fontSize: 13, tickFormat: (at) => `${short(names[at], most)}\n${boxes[at].n} scans` }),
-        Plot.dot(points, { x: "value", y: "y", r: many ? 1.6 : 2.6, fill: "var(--strong)", fillOpacity: many ? 0.4 : 0.65, stroke: null, title: said, tip: true }),
+        Plot.dot(points, { x: "value", y: "y", r: radius(points.length), fill: "var(--strong)", fillOpacity: points.length < 1000 ? 0.65 : 0.4, stroke: null, title: said, tip: true }),
         Plot.rect(full, { x1: "low", x2: "high", y1: (box) => box.at - 0.3, y2: (box) => box.at + 0.3, fill: "var(--box)", fillOpacity: 0.35,
           stroke: "var(--text)", strokeWidth: 1.5 }),
         Plot.link(full, { x1: "middle", x2: "middle", y1: (box) => box.at - 0.34, y2: (box) => box.at + 0.34, stroke: "var(--mark)", strokeWidth: 3 }),
@@ -129,7 +131,7 @@ EPVS.charts = (() => {
       symbol: { domain: known, range: SHAPES.slice(0, known.length) },
       marks: [
         Plot.ruleY(EPVS.known(bounds), DASHED),
-        Plot.dot(points, { x: (point) => new Date(point.time), y: "value", r: 2.4, fill: "group", symbol: "group", fillOpacity: 0.6, stroke: null, title: said, tip: true }),
+        Plot.dot(points, { x: (point) => new Date(point.time), y: "value", r: radius(points.length), fill: "group", symbol: "group", fillOpacity: 0.6, stroke: null, title: said, tip: true }),
         paths.map(([path, at]) => [line(path, { stroke: "var(--ground)", strokeWidth: 6 }),
           line(path, { stroke: `var(--g${at})`, strokeWidth: 3, strokeDasharray: DASHES[at] })]),
       ] }));

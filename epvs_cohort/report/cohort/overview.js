@@ -20,7 +20,11 @@ EPVS.overview = (() => {
         el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, rows)));
   };
 
+  /* Drawn when it is first looked at. */
+  let shown = false;
   const show = (place) => {
+    if (shown) return;
+    shown = true;
     const rejected = new Set([...EPVS.data.decisions].filter(([, decision]) => decision.verdict === "reject").map(([key]) => key));
     const counts = EPVS.column.get("count").values.map((count, row) => (rejected.has(EPVS.key(row)) ? null : count));
     const without = rejected.size ? " Scans that the report's file of decisions rejects are left out here and below." : "";

@@ -38,6 +38,7 @@ EPVS.start = (() => {
     EPVS.scan.hide();
     if (missing !== undefined) EPVS.warn(`There is no scan named ${missing} in this report.`);
     if (view === "scan") EPVS.scan.show(row);
+    if (view === "overview") EPVS.overview.show(document.getElementById("counts"));
     if (view === "scans") EPVS.table.show();
     if (view === "cohort") EPVS.cohort.show();
     if (first === true) return;
@@ -67,7 +68,6 @@ EPVS.start = (() => {
     }
     EPVS.decisions.open();
     EPVS.decisions.bar();
-    EPVS.overview.show(document.getElementById("counts"));
     EPVS.table.prepare(document.getElementById("table"));
     EPVS.decisions.watch(EPVS.scan.sync);
     document.getElementById("copy-methods").addEventListener("click", copy);
