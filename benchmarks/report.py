@@ -2,8 +2,8 @@
 
 Run ``python benchmarks/report.py FOLDER [SCANS ...]``. Tables are as a run writes them, with 46 quality measures;
 pictures are noise of the sizes that a run stores. Each report is made in a process of its own, whose highest memory is
-told; the page is opened as a file, and timed until its overview is there, then until the table is there and sorted, and until
-a scan's pictures and the cohort are shown.
+told; the page is opened as a file, and timed until its overview is there, then until the table is there and sorted, and
+until a scan's pictures and the cohort are shown.
 """
 
 from __future__ import annotations

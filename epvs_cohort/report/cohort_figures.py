@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -106,15 +107,14 @@ def _page(tiles: Sequence[Pillow.Image]) -> Pillow.Image:
 def _density(planes: Sequence[DensityPlane], caption: str) -> Pillow.Image:
     height = _TOP + max(plane.picture.height for plane in planes) + _BOTTOM
     width = sum(plane.picture.width + _LEFT for plane in planes) + _MARGIN
-    page = Pillow.new("RGB", (width, height + 96), _GROUND)
+    page = Pillow.new("RGB", (width, height + 120), _GROUND)
     left = 0
     for plane in planes:
         _draw_plane(page, plane, left + _LEFT)
         left += plane.picture.width + _LEFT
     top = max(plane.top for plane in planes)
     _draw_key(page, top, height + 6)
-    sentences = caption.split(". ")
-    for n, words in enumerate((f"{sentences[0]}.", ". ".join(sentences[1:]))):
+    for n, words in enumerate(textwrap.wrap(caption, 140)):
         write(page, words, (_LEFT, height + 50 + 20 * n), size=13)
     return page
 
