@@ -9,6 +9,7 @@ from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import decisions_in
 from epvs_cohort.data.parts import OutputPaths
 from epvs_cohort.data.store import PreparedStore
+from epvs_cohort.report.cohort_figures import write_cohort_figures
 from epvs_cohort.report.cohort_report import ReportRequest, write_report
 from epvs_cohort.report.figures import write_figures
 
@@ -26,7 +27,7 @@ def run_cohort(
     request : RunRequest
         Scans, output, protocol and the rest.
     figures : bool
-        Write one PNG a scan beside the output.
+        Write the report's pictures beside the output, one PNG a scan and those of the cohort.
     report : bool
         Write the report beside the output.
     watch : callable, optional
@@ -61,12 +62,13 @@ def make_report(cohort: Cohort, paths: OutputPaths, store: Path) -> Path:
 
 
 def draw_figures(cohort: Cohort, paths: OutputPaths, store: Path) -> list[Path]:
-    """Write the pictures of every counted scan as PNG files; return their paths."""
+    """Write the pictures of the report, of every counted scan and of the cohort, as PNG files; return their paths."""
     prepared = PreparedStore(store)
     counted = cohort.scans[cohort.scans["status"] != "failed"]
     with output_errors(paths):
-        return [
+        drawn = [
             path
             for key in counted["scan"]
             for path in write_figures(paths.figures, key, prepared.pictures(key))
         ]
+        return drawn + write_cohort_figures(paths.figures, cohort, store)

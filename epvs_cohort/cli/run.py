@@ -58,9 +58,7 @@ def run(
         bool,
         typer.Option("--save-maps", help="Heatmap and lesion labels as NIfTI in each scan's native space."),
     ] = False,
-    figures: Annotated[
-        bool, typer.Option("--figures", help="One PNG a scan: outline, slices, lesions.")
-    ] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="The report's pictures as PNG files.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="The page of the run, beside the table: open it in a browser.")
     ] = False,

@@ -100,6 +100,17 @@ def lesion_layers(
     return found
 
 
+def stored_layers(pictures: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """What lies over what; None for scans of earlier versions, and where a picture that it names is not there."""
+    try:
+        found: dict[str, Any] = json.loads(pictures[LAYERS])
+        views = [*found["slices"], *([found["planes"]] if found["planes"] else [])]
+        named = {view[name] for view in views for name in ("under", "heat")}
+    except (KeyError, ValueError, TypeError):
+        return None
+    return found if named <= set(pictures) else None
+
+
 def _shown_slices(volume: PreparedVolume, detection: Detection) -> list[tuple[int, str]]:
     """Grid slices with their titles: the AC slice with its neighbours from top to bottom, then the fullest ones."""
     depth, ac = volume.labels.shape[2], ac_grid_slice(volume)

@@ -7,6 +7,7 @@ Colours are those of Okabe and Ito (2008, Color Universal Design), which differ 
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -18,6 +19,8 @@ from PIL import ImageDraw, ImageFont
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, apply_affine
 from epvs_cohort.records import Detection, Float32Array, Lesion, MniMap, PreparedVolume
 
+#: Signs that Pillow's own font draws as an empty box, and what stands for them in pictures.
+_DRAWN_AS: Final = str.maketrans({"−": "-", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "…": "..."})
 Colour = tuple[int, int, int]
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -122,13 +125,23 @@ def blend_heat(panel: Pillow.Image, share: npt.NDArray[np.floating]) -> None:
     panel.paste(Pillow.fromarray(mixed.astype(np.uint8)))
 
 
+def drawable(text: str) -> str:
+    """Text in the signs that the drawn font has: minus and dashes as hyphens, letters without their accents.
+
+    >>> drawable("z = −4 mm, 2–3 per cm², Zoë")
+    'z = -4 mm, 2-3 per cm2, Zoe'
+    """
+    apart = unicodedata.normalize("NFKD", text.translate(_DRAWN_AS))
+    return "".join(sign for sign in apart if not unicodedata.combining(sign))
+
+
 def write(
     panel: Pillow.Image, text: str, at: tuple[int, int], colour: Colour = WHITE, size: int = 14
 ) -> None:
     """Write text with a dark rim at (x, y), legible over bright fluid and dark bone alike."""
     font = ImageFont.load_default(size)
     draw = ImageDraw.Draw(panel)
-    draw.text(at, text, fill=colour, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+    draw.text(at, drawable(text), fill=colour, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def letter(panel: Pillow.Image, axis: int) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import VERDICTS
+from epvs_cohort.geometry import FloatArray
+from epvs_cohort.report.cohort_brief import answers
 from epvs_cohort.report.cohort_drift import drifts, outliers
 from epvs_cohort.report.cohort_maps import density_map, region_rows, sides_sentence
 from epvs_cohort.report.cohort_methods import cited, facts, methods_text, model_words
@@ -27,6 +30,7 @@ def page_content(reviewed: Reviewed) -> Mapping[str, Any]:
     keys = cohort.scans["scan"].tolist()
     return {
         "tiles": _tiles(reviewed),
+        "answers": answers(reviewed),
         "finished": cohort.finished,
         "trained_on": trained_on,
         "limits": limits,
@@ -61,18 +65,26 @@ def _flagged(reviewed: Reviewed) -> list[tuple[str, int, str]]:
     return sorted(found, key=lambda each: -each[1])
 
 
-def _places(reviewed: Reviewed) -> dict[str, Any]:
-    """Where the lesions lie: of scans that are counted and that nobody rejected."""
+def kept_lesions(reviewed: Reviewed) -> tuple[FloatArray, int]:
+    """Centres of lesions in MNI mm, shape (N, 3), of counted scans that nobody rejected, and how many scans."""
+    kept, lesions = _kept(reviewed)
+    return lesions[["mni_x_mm", "mni_y_mm", "mni_z_mm"]].dropna().to_numpy(dtype=np.float64), len(kept)
+
+
+def _kept(reviewed: Reviewed) -> tuple[pd.DataFrame, pd.DataFrame]:
     scans = reviewed.cohort.scans
     kept = scans[scans["count"].notna() & ~scans["scan"].isin(reviewed.rejected)]
     lesions = reviewed.cohort.lesions
-    lesions = lesions[lesions["scan"].isin(set(kept["scan"]))]
-    points = lesions[["mni_x_mm", "mni_y_mm", "mni_z_mm"]].dropna().to_numpy(dtype=float)
-    regions = reviewed.cohort.about["protocol"]["roi"]["regions"]
+    return kept, lesions[lesions["scan"].isin(set(kept["scan"]))]
+
+
+def _places(reviewed: Reviewed) -> dict[str, Any]:
+    """Where the lesions lie."""
+    kept, lesions = _kept(reviewed)
     return {
-        "density": density_map(points, len(kept)),
+        "density": density_map(*kept_lesions(reviewed)),
         "sides": sides_sentence(kept),
-        "regions": region_rows(lesions, regions),
+        "regions": region_rows(lesions, reviewed.cohort.about["protocol"]["roi"]["regions"]),
     }
 
 

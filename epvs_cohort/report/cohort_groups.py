@@ -115,8 +115,43 @@ def _ordered(labels: npt.NDArray[np.object_], *, numeric: bool) -> tuple[str, ..
     return tuple(sorted(found, key=place))
 
 
-def sentence(scans: pd.DataFrame, labels: npt.NDArray[np.object_], column: str) -> str:
-    """Say how far the means of the two groups that differ most are apart, with an interval.
+@dataclass(frozen=True)
+class Contrast:
+    """The two groups whose mean counts lie farthest apart.
+
+    Attributes
+    ----------
+    most, least : str
+        Names of the groups.
+    means, numbers : tuple
+        Mean count and number of scans of both.
+    gap, half : float
+        Difference of the means, and half its interval.
+    pairs : int
+        Of groups, for which the interval is widened.
+    """
+
+    most: str
+    least: str
+    means: tuple[float, float]
+    numbers: tuple[int, int]
+    gap: float
+    half: float
+    pairs: int
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval of the difference leaves out zero."""
+        return self.gap - self.half > 0
+
+    @property
+    def interval(self) -> str:
+        """The interval in words."""
+        return f"95 % interval {self.gap - self.half:.1f} to {self.gap + self.half:.1f}".replace("-", "−")
+
+
+def contrast(scans: pd.DataFrame, labels: npt.NDArray[np.object_]) -> Contrast | None:
+    """Compare the two groups that differ most; None where fewer than two are large enough.
 
     Welch's interval (1947, Biometrika 34), its level raised by Bonferroni for the number of pairs: the widest
     of many differences is wide by chance.
@@ -129,19 +164,29 @@ def sentence(scans: pd.DataFrame, labels: npt.NDArray[np.object_], column: str) 
     }
     large = {name: values for name, values in groups.items() if len(values) >= FEWEST_SCANS}
     if len(large) < 2:
-        return f"Fewer than two groups have {FEWEST_SCANS} counted scans, so they are not compared."
+        return None
     most = max(large, key=lambda name: float(large[name].mean()))
     least = min(large, key=lambda name: float(large[name].mean()))
     pairs = len(list(itertools.combinations(large, 2)))
     gap, half = _welch(large[most], large[least], pairs)
-    said = (
-        f"Highest mean count: {most}, {large[most].mean():.1f} ({len(large[most])} scans); lowest: {least}, "
-        f"{large[least].mean():.1f} ({len(large[least])} scans). Difference {gap:.1f} "
-        f"(95 % interval {gap - half:.1f} to {gap + half:.1f}".replace("-", "−")
+    both = large[most], large[least]
+    means = float(both[0].mean()), float(both[1].mean())
+    return Contrast(most, least, means, (len(both[0]), len(both[1])), gap, half, pairs)
+
+
+def sentence(scans: pd.DataFrame, labels: npt.NDArray[np.object_], column: str) -> str:
+    """Say how far the means of the two groups that differ most are apart, with an interval."""
+    found = contrast(scans, labels)
+    if found is None:
+        return f"Fewer than two groups have {FEWEST_SCANS} counted scans, so they are not compared."
+    pairs = f", for {found.pairs} pairs of groups)" if found.pairs > 1 else ")"
+    verdict = "more than chance gives" if found.beyond_chance else "no more than chance may give"
+    adjusted = _adjusted(scans, labels, (found.most, found.least, column), found.pairs)
+    return (
+        f"Highest mean count: {found.most}, {found.means[0]:.1f} ({found.numbers[0]} scans); lowest: {found.least}, "
+        f"{found.means[1]:.1f} ({found.numbers[1]} scans). Difference {found.gap:.1f} ({found.interval}{pairs}: "
+        f"{verdict}. {adjusted}"
     )
-    said += f", for {pairs} pairs of groups)" if pairs > 1 else ")"
-    verdict = "more than chance gives" if gap - half > 0 else "no more than chance may give"
-    return f"{said}: {verdict}. {_adjusted(scans, labels, (most, least, column), pairs)}"
 
 
 def _adjusted(

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from PIL import Image as Pillow
 from scipy import ndimage, stats
 
 from epvs_cohort.data.atlas import Atlas, load_atlas
@@ -49,7 +50,33 @@ class DensityMap:
     caption: str
 
 
-def density_map(points_mm: FloatArray, n_scans: int) -> DensityMap | None:
+@dataclass(frozen=True)
+class DensityPlane:
+    """Density added up along one axis, over the template.
+
+    Attributes
+    ----------
+    title : str
+        Name of the plane and where it cuts the template.
+    across, up : str
+        Names of the axes with their unit.
+    picture : Image
+    ticks_across, ticks_up : tuple of (float, int)
+        Pixel from the left or from the top, and the millimetre that lies there.
+    top : float
+        Lesions per 100 scans and cm² that the brightest colour stands for; the same for all planes.
+    """
+
+    title: str
+    across: str
+    up: str
+    picture: Pillow.Image
+    ticks_across: tuple[tuple[float, int], ...]
+    ticks_up: tuple[tuple[float, int], ...]
+    top: float
+
+
+def density_planes(points_mm: FloatArray, n_scans: int) -> list[DensityPlane] | None:
     """Density of lesion centres in MNI space, added up across the head along each of three axes.
 
     Parameters
@@ -61,7 +88,7 @@ def density_map(points_mm: FloatArray, n_scans: int) -> DensityMap | None:
 
     Returns
     -------
-    DensityMap or None
+    list of DensityPlane or None
         None where there is no lesion or no scan.
     """
     if not len(points_mm) or not n_scans:
@@ -70,16 +97,31 @@ def density_map(points_mm: FloatArray, n_scans: int) -> DensityMap | None:
     sums = [density.sum(axis=axis) * _PER_100_SCANS_AND_CM2 for axis, *_ in _PLANES]
     top = float(max(each.max() for each in sums))
     atlas = load_atlas()
-    panels, x, at = [], 0, []
+    planes = []
     for (axis, name, across, up), summed in zip(_PLANES, sums, strict=True):
         fullest = int(np.argmax(density.sum(axis=tuple(other for other in range(3) if other != axis))))
-        at.append(f"{'xyz'[axis]} = {_LOW[axis] + fullest} mm".replace("-", "−"))
-        svg, width = _panel(
-            _plane(atlas, axis, fullest), summed / top, (axis, f"{name}, {at[-1]}"), (across, up)
+        at = f"{'xyz'[axis]} = {_LOW[axis] + fullest} mm".replace("-", "−")
+        picture = _picture(_plane(atlas, axis, fullest), summed / top)
+        first, second = [other for other in range(3) if other != axis]
+        ticks = (
+            tuple((picture.width - _TIMES * (mm - _LOW[first] + 0.5), mm) for mm in _ticks(first)),
+            tuple((picture.height - _TIMES * (mm - _LOW[second] + 0.5), mm) for mm in _ticks(second)),
         )
-        panels.append(f'<g transform="translate({x} 0)">{svg}</g>')
-        x += width + _GAP
-    height = _TOP + _TIMES * max(_HIGH[1] - _LOW[1], _HIGH[2] - _LOW[2]) + _BOTTOM + 46
+        planes.append(DensityPlane(f"{name}, {at}", across, up, picture, *ticks, top))
+    return planes
+
+
+def density_map(points_mm: FloatArray, n_scans: int) -> DensityMap | None:
+    """The density in three planes as one picture of the page; None where there is no lesion or no scan."""
+    planes = density_planes(points_mm, n_scans)
+    if planes is None:
+        return None
+    panels, x = [], 0
+    for plane in planes:
+        panels.append(f'<g transform="translate({x} 0)">{_panel(plane)}</g>')
+        x += _LEFT + plane.picture.width + _GAP
+    height = _TOP + max(plane.picture.height for plane in planes) + _BOTTOM + 46
+    top = planes[0].top
     words = (
         f"Density of {len(points_mm)} lesion centres of {n_scans} scans in MNI space, highest {number(top)}."
     )
@@ -87,10 +129,11 @@ def density_map(points_mm: FloatArray, n_scans: int) -> DensityMap | None:
         f'<svg class="chart maps" role="img" viewBox="0 0 {x} {height}" aria-label="{words}">'
         f"{''.join(panels)}{_key(top, height)}</svg>"
     )
-    return DensityMap(Markup(svg), _caption(len(points_mm), n_scans))
+    return DensityMap(Markup(svg), density_caption(len(points_mm), n_scans))
 
 
-def _caption(n_lesions: int, n_scans: int) -> str:
+def density_caption(n_lesions: int, n_scans: int) -> str:
+    """What is told under the maps."""
     return (
         f"{n_lesions} located lesions of {n_scans} counted and not rejected scans, those without lesions included. "
         f"Each map adds up along the axis it looks along, smoothed by {number(SMOOTH_MM)} mm, and lies over the "
@@ -114,29 +157,31 @@ def _plane(atlas: Atlas, axis: int, at: int) -> FloatArray:
     return np.asarray(np.squeeze(cut, axis=axis), dtype=np.float64)
 
 
-def _panel(
-    grey: FloatArray, share: FloatArray, axis_and_title: tuple[int, str], names: tuple[str, str]
-) -> tuple[str, int]:
-    axis, title = axis_and_title
-    first, second = [other for other in range(3) if other != axis]
+def _picture(grey: FloatArray, share: FloatArray) -> Pillow.Image:
     width, height = (_TIMES * size for size in grey.shape)
     panel = grey_panel(window(np.asarray(upright(grey), dtype=np.float64), 0.0, 2.6), (width, height))
     blend_heat(panel, np.asarray(upright(share), dtype=np.float64))
-    picture = base64.b64encode(encode(panel, quality=80)).decode("ascii")
+    return panel
+
+
+def _panel(plane: DensityPlane) -> str:
+    width, height = plane.picture.size
+    picture = base64.b64encode(encode(plane.picture, quality=80)).decode("ascii")
     parts = [
-        f'<text class="name" x="{_LEFT}" y="14">{title}</text>',
+        f'<text class="name" x="{_LEFT}" y="14">{plane.title}</text>',
         f'<image x="{_LEFT}" y="{_TOP}" width="{width}" height="{height}" href="data:image/webp;base64,{picture}"/>',
-        f'<text class="name" x="{_LEFT + width / 2}" y="{_TOP + height + 38}" text-anchor="middle">{names[0]}</text>',
+        f'<text class="name" x="{_LEFT + width / 2}" y="{_TOP + height + 38}" text-anchor="middle">'
+        f"{plane.across}</text>",
         f'<text class="name" x="10" y="{_TOP + height / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 10 {_TOP + height / 2})">{names[1]}</text>',
+        f'transform="rotate(-90 10 {_TOP + height / 2})">{plane.up}</text>',
     ]
-    for mm in _ticks(first):
-        x = _LEFT + width - _TIMES * (mm - _LOW[first] + 0.5)
-        parts.append(f'<text x="{x}" y="{_TOP + height + 18}" text-anchor="middle">{number(mm)}</text>')
-    for mm in _ticks(second):
-        y = _TOP + height - _TIMES * (mm - _LOW[second] + 0.5) + 4.5
-        parts.append(f'<text x="{_LEFT - 6}" y="{y}" text-anchor="end">{number(mm)}</text>')
-    return "".join(parts), _LEFT + width
+    for at, mm in plane.ticks_across:
+        parts.append(
+            f'<text x="{_LEFT + at}" y="{_TOP + height + 18}" text-anchor="middle">{number(mm)}</text>'
+        )
+    for at, mm in plane.ticks_up:
+        parts.append(f'<text x="{_LEFT - 6}" y="{_TOP + at + 4.5}" text-anchor="end">{number(mm)}</text>')
+    return "".join(parts)
 
 
 def _ticks(axis: int) -> range:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
-from epvs_cohort.data.picture_layers import LAYERS
+from epvs_cohort.data.picture_layers import stored_layers
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.report.cohort_mosaic import Sheets
 from epvs_cohort.report.cohort_payload import Reviewed, lesion_rows
@@ -51,7 +50,7 @@ class Packer:
             pictures = self._store.pictures(key)
             for sheet, picture in sheets.add(row, pictures):
                 yield f"sheet-{sheet:04d}", _text(picture)
-            layers = _layers(pictures)
+            layers = stored_layers(pictures)
             left_out = _FLAT if layers else frozenset[str]()
             texts = {
                 name: _text(blob)
@@ -70,17 +69,6 @@ class Packer:
             yield f"sheet-{sheet:04d}", _text(picture)
         for row, place in sheets.placed.items():
             self.placed[row] = place
-
-
-def _layers(pictures: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """What lies over what; None for scans of earlier versions, and where a picture that it names is not there."""
-    try:
-        found: dict[str, Any] = json.loads(pictures[LAYERS])
-        views = [*found["slices"], *([found["planes"]] if found["planes"] else [])]
-        named = {view[name] for view in views for name in ("under", "heat")}
-    except (KeyError, ValueError, TypeError):
-        return None
-    return found if named <= set(pictures) else None
 
 
 def _text(blob: bytes) -> str:

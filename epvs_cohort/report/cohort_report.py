@@ -29,8 +29,28 @@ MOST_SINGLE: Final = 100
 #: File in the folder beside the page by which it is known as one of ours.
 DATA: Final = "data.js"
 _SCRIPTS: Final = (
-    "base", "charts", "decisions", "table", "overview", "mosaic", "cohort", "layers", "scan", "start",
+    "base", "charts", "decisions", "columns", "filters", "table", "overview", "mosaic", "cohort", "layers", "scan",
+    "start",
 )  # fmt: skip
+#: Libraries that the page carries, unchanged, in the order in which they must run: Plot needs D3.
+CARRIED_SCRIPTS: Final = (
+    "vendor/tabulator-6.5.3/tabulator.min.js",
+    "vendor/d3-7.9.2/d3.min.js",
+    "vendor/plot-0.6.17/plot.umd.min.js",
+)
+CARRIED_STYLE: Final = "vendor/tabulator-6.5.3/tabulator_simple.min.css"
+#: What Plot writes into a style element of each chart of the class ``plot``.
+_STYLE_OF_CHARTS: Final = """:where(.plot) {
+  --plot-background: white;
+  display: block;
+  height: auto;
+  height: intrinsic;
+  max-width: 100%;
+}
+:where(.plot text),
+:where(.plot tspan) {
+  white-space: pre;
+}"""
 
 
 @dataclass(frozen=True)
@@ -142,25 +162,28 @@ def _single_blocks(reviewed: Reviewed, request: ReportRequest) -> list[tuple[str
 
 
 def _page(reviewed: Reviewed, request: ReportRequest, blocks: Sequence[tuple[str, Markup]]) -> str:
-    script = "\n".join(source(f"cohort/{name}.js") for name in _SCRIPTS)
-    style = source("page.css") + source("cohort/cohort.css")
+    scripts = [source(name) for name in CARRIED_SCRIPTS]
+    scripts.append("\n".join(source(f"cohort/{name}.js") for name in _SCRIPTS))
+    style = source(CARRIED_STYLE) + source("page.css") + source("cohort/cohort.css")
     content = {
         **page_content(reviewed),
         "name": request.counts.name,
-        "script": Markup(script),
+        "scripts": [Markup(script) for script in scripts],
         "style": Markup(style),
-        "policy": _policy(script, style, single=request.single_file),
+        "policy": _policy(scripts, style, single=request.single_file),
         "folder": None if request.single_file else quote(files_folder(request.out).name),
         "blocks": blocks,
     }
     return render("cohort/page.html", content)
 
 
-def _policy(script: str, style: str, *, single: bool) -> str:
-    """Content security policy: the page's own script and style, files beside it, and nothing from anywhere else."""
+def _policy(scripts: Sequence[str], style: str, *, single: bool) -> str:
+    """Content security policy: the page's own scripts and styles, files beside it, and nothing from anywhere else."""
     beside = "" if single else " 'self' file:"
+    allowed = " ".join(f"'{_hash(script)}'" for script in scripts)
+    styles = f"'{_hash(style)}' '{_hash(_STYLE_OF_CHARTS)}'"
     return (
-        f"default-src 'none'; script-src '{_hash(script)}'{beside}; style-src '{_hash(style)}'; "
+        f"default-src 'none'; script-src {allowed}{beside}; style-src {styles}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 

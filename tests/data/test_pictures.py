@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import ImageFont
 
 from epvs_cohort.data.pictures import (
     GREEN,
     ac_grid_slice,
     ac_grid_voxel,
     decode,
+    drawable,
     encode,
     grey_panel,
     heat_colours,
@@ -161,3 +163,12 @@ def test_no_lesion_still_gives_a_picture(volume: PreparedVolume) -> None:
     detection = Detection(None, "none", 0, (), np.zeros(SHAPE, dtype=np.uint16))
     pictures = lesion_pictures(volume, np.zeros(SHAPE, dtype=np.float32), detection)
     assert decode(pictures["lesions_most.webp"]).size == (242, 96)
+
+
+def test_words_in_pictures_have_no_empty_boxes() -> None:
+    """Pillow's own font lacks accents, dashes and raised figures: it draws a box for each."""
+    font = ImageFont.load_default(14)
+    box = bytes(font.getmask("\uffff"))
+    text = drawable("AC −0.8 mm, 2–3 × 4 ≥ 5 per cm² and mm³ … Zoë François")
+    assert [sign for sign in text if bytes(font.getmask(sign)) == box] == []
+    assert text == "AC -0.8 mm, 2-3 x 4 >= 5 per cm2 and mm3 ... Zoe Francois"

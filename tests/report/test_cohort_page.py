@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,19 +36,28 @@ def page(request_of: ReportRequest) -> Path:
 
 
 def _names(page: Page) -> list[str]:
-    return page.locator(".scans tbody th a").all_inner_texts()
+    return page.locator("#grid .tabulator-row [role=rowheader] a").all_inner_texts()
 
 
 def _column(page: Page, name: str) -> list[str]:
-    heads = page.locator(".scans thead th button").evaluate_all("all => all.map((b) => b.dataset.column)")
-    return page.locator(f".scans tbody tr > :nth-child({heads.index(name) + 1})").all_inner_texts()
+    """Cells of a column that are drawn: those in sight and some beyond."""
+    head = page.locator(f".tabulator-col:has(button[data-column='{name}'])")
+    field = head.get_attribute("tabulator-field")
+    return page.locator(f"#grid .tabulator-row [tabulator-field={field}]").all_inner_texts()
 
 
 def test_overview_answers_the_three_questions(watched: Watched, page: Path) -> None:
     shown = watched.open(page)
     assert shown.locator("#overview").is_visible()
     assert not shown.locator("#scans").is_visible()
-    assert shown.get_by_text("6 × unreadable").is_visible()
+    answers = shown.locator(".brief dd").all_inner_texts()
+    assert answers[0].startswith("12 of 120: 6 × ")
+    assert answers[1].startswith("16 counted scans are flagged. Begin with sub-")
+    assert answers[2].startswith("Yes: Maker Two 1.5T counts")
+    shown.locator(".brief a.jump").first.click()
+    expect(shown.locator("#failed-title")).to_be_focused()
+    assert shown.locator(".kind", has_text="6 × unreadable").is_visible()
+    assert shown.get_by_text("What to do: copy the file anew").is_visible()
     assert shown.locator(".looks > li").count() == 16
     assert "Maker Two 1.5T" in shown.locator("#overview .answer").inner_text()
     assert shown.locator("#counts svg[role=img]").count() == 2
@@ -70,15 +80,34 @@ def test_table_sorts_by_number_with_unknown_last(watched: Watched, page: Path) -
     shown.locator("button[data-column=count]").click()
     first = [float(text) for text in _column(shown, "count")]
     assert first == sorted(first, reverse=True)
-    head = shown.locator("th:has(button[data-column=count])")
+    assert len(first) > 10
+    head = shown.locator(".tabulator-col:has(button[data-column=count])")
     assert head.get_attribute("aria-sort") == "descending"
-    shown.locator("button[data-column=count]").click()
+    # By the keyboard as by the mouse.
+    shown.locator("button[data-column=count]").press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
-    shown.get_by_role("button", name="Next page").click()
-    shown.get_by_role("button", name="Next page").click()
-    last = _column(shown, "count")
-    assert last[-12:] == ["–"] * 12
-    assert "–" not in last[:-12]
+    counts = shown.evaluate("EPVS.table.order().map((row) => EPVS.value(row, 'count'))")
+    assert counts[-12:] == [None] * 12
+    assert counts[:-12] == sorted(counts[:-12])
+    # The last rows are drawn when they are scrolled to.
+    assert "–" not in _column(shown, "count")
+    shown.locator("#grid .tabulator-tableholder").evaluate(
+        "holder => { holder.scrollTop = holder.scrollHeight; }"
+    )
+    expect(shown.locator("#grid").get_by_text("✕ failed").last).to_be_visible()
+    assert _column(shown, "count")[-12:] == ["–"] * 12
+
+
+def test_columns_are_chosen_and_sorted_by(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#scans")
+    shown.get_by_text("Columns", exact=True).click()
+    shown.get_by_label("Signal to noise").check()
+    shown.locator("button[data-column='measure roi_snr']").click()
+    values = [float(text) for text in _column(shown, "measure roi_snr")]
+    assert len(values) > 10
+    assert values == sorted(values, reverse=True)
+    shown.get_by_label("sex", exact=True).uncheck()
+    expect(shown.locator("button[data-column=sex]")).to_have_count(0)
 
 
 def test_table_filters_and_searches(watched: Watched, page: Path) -> None:
@@ -126,7 +155,7 @@ def test_scan_named_as_a_part_of_the_language_is_decided_as_any(watched: Watched
 def test_next_and_previous_follow_the_filtered_table(watched: Watched, page: Path) -> None:
     shown = watched.open(page, "#scans")
     shown.select_option("#status", "flagged")
-    expect(shown.locator(".scans tbody tr")).to_have_count(16)
+    expect(shown.locator("#grid .tabulator-row")).to_have_count(16)
     names = _names(shown)
     shown.get_by_role("link", name=names[0], exact=True).click()
     shown.wait_for_selector(".pictures img")
@@ -183,14 +212,16 @@ def test_measures_are_drawn_over_the_date_by_scanner(watched: Watched, page: Pat
     shown = watched.open(page, "#cohort")
     assert shown.locator("#dates .key li").all_inner_texts() == ["Maker One 3T", "Maker Two 1.5T"]
     shown.select_option("#date-measure", label="Signal to noise")
-    chart = shown.locator("#dates svg")
-    assert "Signal to noise over the date" in str(chart.locator("title").text_content())
-    dots = chart.locator("path.dots").evaluate_all(
-        "all => all.map((p) => p.getAttribute('d').split('M').length - 1)"
-    )
+    chart = shown.locator("#dates svg.chart")
     # 60 scans of each; the 12 that failed are all of the second.
-    assert dots == [60, 48]
-    assert chart.locator("path.line").count() == 2
+    words = str(chart.get_attribute("aria-label"))
+    assert re.match(r"Signal to noise over the date of acquisition. Maker One 3T: 60 scans, median 2", words)
+    assert re.search(r"Maker Two 1.5T: 48 scans, median 2[\d.]+, 2[\d.]+ in the earliest part and 1", words)
+    colours = chart.locator(".dot path").evaluate_all("all => all.map((p) => p.getAttribute('fill'))")
+    assert sorted(set(map(colours.count, colours))) == [48, 60]
+    # Two scanners, each with a line and its rim.
+    assert chart.locator(".line path").count() == 4
+    assert chart.get_by_text("date of acquisition").is_visible()
 
 
 def test_layers_are_turned_on_and_off_and_stay_so(watched: Watched, page: Path) -> None:
@@ -233,14 +264,65 @@ def test_edges_of_the_template_flicker_until_told_to_stop(watched: Watched, page
 def test_hostile_name_is_text_everywhere(watched: Watched, page: Path) -> None:
     shown = watched.open(page, "#scans")
     shown.fill("#search", "onerror")
-    expect(shown.locator(".scans tbody tr")).to_have_count(1)
-    shown.locator(".scans tbody th a").click()
+    expect(shown.locator("#grid .tabulator-row")).to_have_count(1)
+    shown.locator("#grid [role=rowheader] a").click()
     shown.wait_for_selector(".pictures img")
     assert shown.locator("#scan-title").text_content() == HOSTILE
     shown.get_by_label("reject").check()
     shown.get_by_text("Everything in the table about this scan").click()
     assert shown.locator("img[src=x]").count() == 0
-    assert shown.locator("body script").count() == 2
+    assert shown.locator("body script").count() == 5
+
+
+def test_print_holds_every_row_that_passes_as_text(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#scans")
+    expect(shown.locator("#grid .tabulator-row").first).to_be_visible()
+    shown.select_option("#status", "ok")
+    expect(shown.locator(".said")).to_have_text("92 of 120 scans")
+    shown.get_by_text("Columns", exact=True).click()
+    shown.get_by_label("path", exact=True).check()
+    expect(shown.locator("button[data-column=path]")).to_be_visible()
+    shown.emulate_media(media="print")
+    shown.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    rows = shown.locator(".tabulator-print-table tbody tr")
+    expect(rows).to_have_count(92)
+    assert rows.first.locator("td").first.text_content() == HOSTILE
+    assert shown.locator("img[src=x]").count() == 0
+    assert not shown.locator(".filters").is_visible()
+    shown.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    expect(shown.locator(".tabulator-print-table")).to_have_count(0)
+
+
+def test_dot_tells_its_scan_and_opens_it(watched: Watched, page: Path) -> None:
+    shown = watched.open(page)
+    chart = shown.locator("#counts svg.chart").last
+    dot = chart.locator(".dot circle").last
+    dot.scroll_into_view_if_needed()
+    dot.hover(force=True)
+    tip = chart.locator("[aria-label=tip]")
+    expect(tip).to_contain_text("_PDw")
+    name = re.search(r"sub-\d{4}_PDw", str(tip.text_content()))
+    assert name is not None
+    dot.click(force=True)
+    expect(shown.locator("#scan-title")).to_have_text(name[0])
+
+
+def test_decision_is_seen_at_once_and_undoes_no_walk(watched: Watched, page: Path) -> None:
+    shown = watched.open(page, "#scans")
+    shown.select_option("#decided", "undecided")
+    shown.select_option("#status", "flagged")
+    expect(shown.locator(".said")).to_have_text("16 of 120 scans")
+    names = _names(shown)
+    shown.get_by_role("link", name=names[0], exact=True).click()
+    expect(shown.locator(".walk")).to_contain_text("1 of 16 that pass the filters")
+    shown.keyboard.press("a")
+    expect(shown.locator("#decided-now")).to_have_text("Decided: accept")
+    # It passes the filter no more, yet the next one is the next one.
+    shown.keyboard.press("ArrowRight")
+    expect(shown.locator("#scan-title")).to_have_text(names[1])
+    expect(shown.locator("#decided-now")).to_have_text("")
+    shown.get_by_role("link", name="Back to the table").click()
+    expect(shown.locator(".said")).to_have_text("15 of 120 scans")
 
 
 def test_decision_is_kept_exported_and_read_again(watched: Watched, page: Path, tmp_path: Path) -> None:
@@ -393,6 +475,10 @@ def test_nobody_is_shut_out(part: str, scheme: str, watched: Watched, page: Path
     watched.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     shown = watched.open(page, part)
     shown.wait_for_timeout(300)
+    if part.startswith("#scans"):
+        expect(shown.locator("#grid .tabulator-header")).to_be_visible()
+    if part.startswith("#scan="):
+        expect(shown.locator(".quality tbody tr, #scan-body .empty").first).to_be_visible()
     found = Axe().run(shown).response["violations"]
     told = [(each["id"], node["target"]) for each in found for node in each["nodes"]]
     assert told == []

@@ -24,4 +24,4 @@ def test_benchmark_makes_and_opens_a_report(browser: Browser, tmp_path: Path) ->
     assert files is not None
     # Of 27 counted scans: data, a sheet, and packs of at most four million characters.
     assert 3 <= int(files[1]) <= 6
-    assert re.search(r"opened in [\d.]+ s \(aim 3\), sorted in [\d.]+ s", done.stdout)
+    assert re.search(r"opened in [\d.]+ s \(aim 3\), the table in [\d.]+ s, sorted in [\d.]+ s", done.stdout)

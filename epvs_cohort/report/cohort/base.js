@@ -74,12 +74,27 @@ EPVS.number = (value, digits = 4) => {
 };
 
 EPVS.withUnit = (value, unit) => {
-  const silent = ["", "ratio", "share", "0 or 1", null, undefined].includes(unit) || value === null;
+  const silent = EPVS.SILENT.includes(unit) || value === null;
   return EPVS.number(value) + (silent ? "" : ` ${unit.replace("mm3", "mm³")}`);
 };
 
+/* For the one place where a library takes markup. */
+EPVS.escaped = (text) => text.replace(/[&<>"']/g, (sign) => `&#${sign.codePointAt(0)};`);
+
+/* Units that say nothing beside a figure. */
+EPVS.SILENT = ["", "ratio", "share", "0 or 1", null, undefined];
+/* Title of a column or measure with its unit. */
+EPVS.titled = ({ title, unit }) => title + (EPVS.SILENT.includes(unit) ? "" : ` (${unit.replace("mm3", "mm³")})`);
+
 EPVS.known = (values) => values.filter((value) => value !== null && value !== undefined);
 EPVS.sorted = (values) => EPVS.known(values).sort((a, b) => a - b);
+
+/* Median of a measure of the cohort, reckoned once. */
+EPVS.medians = new Map();
+EPVS.median = (measure) => {
+  if (!EPVS.medians.has(measure.name)) EPVS.medians.set(measure.name, EPVS.quantile(EPVS.sorted(measure.values), 0.5));
+  return EPVS.medians.get(measure.name);
+};
 
 /* Quantile of sorted values, linear between them. */
 EPVS.quantile = (sorted, share) => {

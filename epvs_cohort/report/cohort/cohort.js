@@ -1,9 +1,8 @@
 "use strict";
 /* The cohort as a whole: measures over the date by scanner, and left against right. */
 EPVS.cohort = (() => {
-  const { el, svg, number, sorted, quantile } = EPVS;
+  const { el, number, sorted, quantile } = EPVS;
   const MOST_SCANNERS = 6;
-  const DAY = 86400000;
 
   const scanners = () => {
     const names = (EPVS.column.get("scanner")?.values ?? []).map((name) => name ?? "unknown");
@@ -12,23 +11,6 @@ EPVS.cohort = (() => {
     const largest = [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name);
     const own = largest.length > MOST_SCANNERS ? largest.slice(0, MOST_SCANNERS - 1) : largest;
     return { names: own.length < largest.length ? [...own, "others"] : own, of: names.map((name) => (own.includes(name) ? name : "others")) };
-  };
-
-  const ticksOfDates = (low, high) => {
-    if (high - low < 250 * DAY) {
-      const step = Math.max(Math.ceil((high - low) / DAY / 6), 1) * DAY;
-      const first = Math.ceil(low / DAY) * DAY;
-      return Array.from({ length: 7 }, (_, at) => first + at * step).filter((time) => time <= high)
-        .map((time) => [time, new Date(time).toISOString().slice(0, 10)]);
-    }
-    const first = new Date(low).getUTCFullYear();
-    const years = new Date(high).getUTCFullYear() - first + 1;
-    const step = Math.ceil(years / 10);
-    const ticks = [];
-    for (let year = first; year <= first + years; year += step) {
-      for (const month of years < 3 ? [0, 3, 6, 9] : [0]) ticks.push([Date.UTC(year, month), month ? `${year}-${String(month + 1).padStart(2, "0")}` : String(year)]);
-    }
-    return ticks.filter(([time]) => time >= low && time <= high);
   };
 
   /* Medians of twelve equally full parts of a scanner's scans, in the order of their dates. */
@@ -41,47 +23,34 @@ EPVS.cohort = (() => {
     });
   };
 
+  /* What the chart says, for who does not see it, and for the table under it. */
+  const described = (points, lines, names) => names.map((name) => {
+    const values = sorted(points.filter((point) => point.group === name).map((point) => point.value));
+    const line = lines.filter((point) => point.group === name);
+    return { name, n: values.length, middle: quantile(values, 0.5), low: quantile(values, 0.25), high: quantile(values, 0.75),
+      first: line[0]?.value ?? null, last: line[line.length - 1]?.value ?? null };
+  });
+
   const overDates = (measure, dates, groups) => {
-    const rows = dates.map((_, row) => row).filter((row) => dates[row] !== null && measure.values[row] !== null);
-    const unit = measure.unit && !["ratio", "share", "0 or 1"].includes(measure.unit) ? ` (${measure.unit})` : "";
-    if (!rows.length) return el("p", { class: "empty" }, `No scan has both a date and a value of: ${measure.title}.`);
-    const width = 940, height = 380;
-    const box = { left: 74, right: width - 16, top: 14, bottom: height - 50 };
-    const scale = EPVS.charts.axis([...rows.map((row) => measure.values[row]), ...EPVS.known([measure.low, measure.high]
-      .filter((bound) => bound !== null && bound !== undefined))]);
-    let low = rows.reduce((least, row) => Math.min(least, dates[row]), Infinity);
-    let high = rows.reduce((most, row) => Math.max(most, dates[row]), -Infinity);
-    if (high - low < 30 * DAY) { low -= 15 * DAY; high += 15 * DAY; }
-    const x = (time) => box.left + (time - low) / (high - low) * (box.right - box.left);
-    const y = (value) => box.bottom - (value - scale.low) / (scale.high - scale.low) * (box.bottom - box.top);
-    const chart = EPVS.charts.frame(`${measure.title} over the date of acquisition`, `${rows.length} scans of ${groups.names.length} scanners`, width, height);
-    chart.classList.add("wide-chart");
-    for (const tick of scale.ticks) {
-      chart.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }),
-        svg("text", { x: box.left - 8, y: y(tick) + 4.5, "text-anchor": "end" }, number(tick)));
-    }
-    for (const [time, words] of ticksOfDates(low, high)) {
-      chart.append(svg("line", { class: "grid", x1: x(time), x2: x(time), y1: box.top, y2: box.bottom }),
-        svg("text", { x: x(time), y: box.bottom + 17, "text-anchor": "middle" }, words));
-    }
-    chart.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
-      svg("text", { class: "name", x: (box.left + box.right) / 2, y: box.bottom + 38, "text-anchor": "middle" }, "date of acquisition"),
-      svg("text", { class: "name", x: 16, y: (box.top + box.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 16 ${(box.top + box.bottom) / 2})` },
-        measure.title + unit));
-    for (const bound of EPVS.known([measure.low, measure.high])) {
-      chart.append(svg("line", { class: "line guide", x1: box.left, x2: box.right, y1: y(bound), y2: y(bound) }));
-    }
-    groups.names.forEach((name, at) => {
-      const points = rows.filter((row) => groups.of[row] === name).map((row) => [dates[row], measure.values[row]]);
-      chart.append(EPVS.charts.dots(points.map(([time, value]) => [x(time), y(value)]), `group-${at}`));
-    });
-    groups.names.forEach((name, at) => {
-      const line = running(rows.filter((row) => groups.of[row] === name).map((row) => [dates[row], measure.values[row]]));
-      if (line.length < 2) return;
-      const path = line.map(([time, value], n) => `${n ? "L" : "M"}${x(time).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-      chart.append(svg("path", { class: "halo", d: path }), svg("path", { class: `line group-${at} dash-${at}`, d: path }));
-    });
-    return chart;
+    const points = dates.map((time, row) => ({ row, time, value: measure.values[row], group: groups.of[row] }))
+      .filter((point) => point.time !== null && point.value !== null);
+    if (!points.length) return el("p", { class: "empty" }, `No scan has both a date and a value of: ${measure.title}.`);
+    const lines = groups.names.flatMap((group) => running(points.filter((point) => point.group === group).map((point) => [point.time, point.value]))
+      .map(([time, value]) => ({ time, value, group })));
+    const rows = described(points, lines, groups.names);
+    const words = rows.map((each) => `${each.name}: ${each.n} scans, median ${number(each.middle)}` +
+      (each.first === null ? "" : `, ${number(each.first)} in the earliest part and ${number(each.last)} in the latest`)).join("; ");
+    const heads = ["scanner", "scans", "median", "middle half", "earliest part", "latest part"];
+    const chart = EPVS.charts.overDates(points, lines, { title: `${measure.title} over the date of acquisition`, words, name: EPVS.titled(measure),
+      unit: measure.unit, groups: groups.names, bounds: [measure.low, measure.high] });
+    const table = el("table", {}, el("caption", {}, `${EPVS.titled(measure)} by scanner, and its median at both ends of the time`),
+      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, rows.map((each) => el("tr", {}, el("th", { scope: "row" }, el("bdi", {}, each.name)), el("td", {}, number(each.n)),
+        el("td", {}, number(each.middle, 3)), el("td", {}, each.n ? `${number(each.low, 3)} to ${number(each.high, 3)}` : "–"),
+        el("td", {}, number(each.first, 3)), el("td", {}, number(each.last, 3))))));
+    return [chart, el("figcaption", {}, "Each dot is a scan: point at it for its name, click to open it. Lines join the medians of equally many scans of one " +
+      "scanner." + (EPVS.known([measure.low, measure.high]).length ? " Dashed grey: bounds." : " This measure has no bound.")),
+      el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Measure by scanner" }, table)];
   };
 
   const dates = (place) => {
@@ -96,10 +65,9 @@ EPVS.cohort = (() => {
     const measures = [{ name: "count", title: "count", unit: EPVS.column.get("count").unit, values: EPVS.column.get("count").values, low: null, high: null },
       ...EPVS.data.measures];
     const body = el("figure", { class: "full" });
-    const key = el("ul", { class: "key" }, groups.names.map((name, at) => el("li", {}, el("i", { class: `line group-${at} dash-${at}` }), el("bdi", {}, name))));
+    const key = el("ul", { class: "key" }, groups.names.map((name, at) => el("li", {}, EPVS.charts.sign(at), el("bdi", {}, name))));
     const choose = el("select", { id: "date-measure", onchange: () => draw() }, measures.map((measure, at) => el("option", { value: at }, measure.title)));
-    const draw = () => body.replaceChildren(key, overDates(measures[Number(choose.value)], times, groups), el("figcaption", {},
-      "Each dot is a scan; lines join the medians of equally many scans of one scanner. Dashed grey: bounds."));
+    const draw = () => body.replaceChildren(key, ...[overDates(measures[Number(choose.value)], times, groups)].flat());
     place.append(el("p", { class: "field" }, el("label", { for: "date-measure" }, "Over the date: "), choose), body);
     draw();
   };

@@ -8,21 +8,29 @@ EPVS.mosaic = (() => {
   let measures = [];
   let parts = null;
 
-  /* The farthest that a scan lies from the others in any measure, in robust standard deviations. */
+  /* The farthest that a scan lies from the others in any measure, in robust standard deviations, and in which. */
+  let farthest = [];
   const oddness = () => {
-    const worst = EPVS.column.get("scan").values.map((_, row) => EPVS.data.flags[row].length * 1000);
+    farthest = EPVS.column.get("scan").values.map(() => ({ by: 0, title: "" }));
     for (const measure of EPVS.data.measures) {
-      const sorted = EPVS.sorted(measure.values);
-      const middle = EPVS.quantile(sorted, 0.5);
-      const spread = 1.4826 * EPVS.quantile(sorted.map((value) => Math.abs(value - middle)).sort((a, b) => a - b), 0.5);
+      const middle = EPVS.median(measure);
+      const spread = 1.4826 * EPVS.quantile(EPVS.sorted(measure.values.map((value) => (value === null ? null : Math.abs(value - middle)))), 0.5);
       if (!(spread > 0)) continue;
-      measure.values.forEach((value, row) => { if (value !== null) worst[row] = Math.max(worst[row], Math.abs(value - middle) / spread); });
+      measure.values.forEach((value, row) => {
+        const by = value === null ? 0 : Math.abs(value - middle) / spread;
+        if (by > farthest[row].by) farthest[row] = { by, title: measure.title };
+      });
     }
-    return worst;
+    return farthest.map(({ by }, row) => by + EPVS.data.flags[row].length * 1000);
+  };
+  /* Why a scan stands where it stands. */
+  const odd = (row) => {
+    if (EPVS.data.flags[row].length) return EPVS.data.flags[row][0];
+    return farthest[row].by >= 5 ? `${farthest[row].title}: far` : "";
   };
 
   const describe = () => [
-    { name: "odd", title: "flagged, then farthest from the others", values: oddness(), hidden: true },
+    { name: "odd", title: "flagged, then farthest from the others", values: oddness() },
     { name: "count", title: "count", values: EPVS.column.get("count").values, unit: "" },
     ...["acquisition_date", "scanner", "age"].filter((name) => EPVS.known(EPVS.column.get(name)?.values ?? []).length)
       .map((name) => ({ name, title: EPVS.words(name), values: EPVS.column.get(name).values, unit: "" })),
@@ -60,7 +68,7 @@ EPVS.mosaic = (() => {
     const picture = el("span", { class: `thumb sheet-${sheet}`, "aria-hidden": "true" });
     picture.style.backgroundPosition = `-${(at % across) * thumb[0]}px -${Math.floor(at / across) * thumb[1]}px`;
     const status = EPVS.value(row, "status");
-    const value = measure.hidden ? "" : EPVS.withUnit(measure.values[row], measure.unit);
+    const value = measure.name === "odd" ? odd(row) : EPVS.withUnit(measure.values[row], measure.unit);
     const words = status === "flagged" ? `▲ ${value}` : value;
     return el("li", {}, el("a", { href: EPVS.link(row), class: status, title: `${EPVS.key(row)}\n${EPVS.trouble(row)}` }, picture,
       el("span", { class: "name" }, el("bdi", {}, EPVS.key(row))), el("span", { class: "value" }, words || " ")));

@@ -10,7 +10,7 @@ EPVS.overview = (() => {
       const mean = found.length ? found.reduce((a, b) => a + b, 0) / found.length : null;
       const low = quantile(found, 0.25), high = quantile(found, 0.75);
       return el("tr", {}, el("th", { scope: "row" }, el("bdi", {}, name)), el("td", {}, number(found.length)),
-        el("td", {}, mean === null ? "–" : mean.toFixed(1)), el("td", {}, number(quantile(found, 0.5))),
+        el("td", {}, mean === null ? "–" : mean.toFixed(1)), el("td", {}, number(quantile(found, 0.5), 3)),
         el("td", {}, found.length ? `${number(low, 3)} to ${number(high, 3)}` : "–"),
         el("td", {}, number(found.filter((count) => count < 0.5).length)));
     });
@@ -20,7 +20,11 @@ EPVS.overview = (() => {
         el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, rows)));
   };
 
+  /* Drawn when it is first looked at. */
+  let shown = false;
   const show = (place) => {
+    if (shown) return;
+    shown = true;
     const rejected = new Set([...EPVS.data.decisions].filter(([, decision]) => decision.verdict === "reject").map(([key]) => key));
     const counts = EPVS.column.get("count").values.map((count, row) => (rejected.has(EPVS.key(row)) ? null : count));
     const without = rejected.size ? " Scans that the report's file of decisions rejects are left out here and below." : "";
@@ -40,7 +44,7 @@ EPVS.overview = (() => {
       body.replaceChildren(el("p", { class: "answer" }, grouping.sentence),
         el("figure", {}, EPVS.charts.groups(grouping.names, grouping.of, counts,
           { title: `Counts by ${EPVS.words(grouping.column)}`, name: `count (${target()} per scan)` }),
-        el("figcaption", {}, "Each dot is a scan; the box holds the middle half, the line is the median.")),
+        el("figcaption", {}, "Each dot is a scan: point at it for its name, click to open it. The box holds the middle half, the line is the median.")),
         groupTable(grouping, counts));
     };
     place.append(el("p", { class: "field" }, el("label", { for: "group-by" }, "Do counts differ by "), choose), body);

@@ -30,6 +30,7 @@ EPVS.scan = (() => {
     return el("p", { class: "walk" },
       el("button", { type: "button", id: "previous", disabled: at <= 0, onclick: () => step(-1) }, "← Previous"), " ",
       el("button", { type: "button", id: "next", disabled: at >= order.length - 1, onclick: () => step(1) }, "Next →"), " ",
+      el("strong", { id: "decided-now", role: "status" }), " ",
       el("span", { class: "soft" }, `${at + 1} of ${order.length}${filtered ? " that pass the filters" : ""}, in the order of the table`), " ",
       el("a", { href: "#scans" }, "Back to the table"), " ",
       el("label", { class: "soft" }, el("input", { type: "checkbox", id: "single-keys", checked: singleKeys,
@@ -93,6 +94,7 @@ EPVS.scan = (() => {
     const form = document.querySelector("form.decide");
     if (row === null || !form) return;
     const entry = EPVS.decisions.of(EPVS.key(row));
+    document.getElementById("decided-now").textContent = entry.decision ? `Decided: ${entry.decision}` : "";
     for (const radio of form.querySelectorAll("input[name=verdict]")) radio.checked = radio.value === (entry.decision || "");
     for (const name of ["reason", "initials", "comment"]) {
       const box = document.getElementById(`decide-${name}`);
@@ -142,8 +144,8 @@ EPVS.scan = (() => {
     const rows = measures.filter((measure) => !nothing(measure)).sort((a, b) => rank(a) - rank(b)).map((measure) => el("tr", { class: rank(measure) ? "" : "flagged" },
       el("th", { scope: "row", title: measure.name }, measure.title), el("td", {}, EPVS.withUnit(measure.values[row], measure.unit)),
       el("td", { class: "text" }, rank(measure) ? bound(measure) : `▲ ${bound(measure)}`),
-      el("td", {}, EPVS.withUnit(EPVS.quantile(EPVS.sorted(measure.values), 0.5), measure.unit)),
-      el("td", {}, EPVS.charts.strip(measure.values, measure.values[row], [measure.low, measure.high])), el("td", { class: "text soft" }, measure.about)));
+      el("td", {}, EPVS.withUnit(EPVS.median(measure), measure.unit)),
+      el("td", {}, EPVS.charts.strip(measure, measure.values[row])), el("td", { class: "text soft" }, measure.about)));
     return [el("h3", {}, "Quality measures against the cohort"), el("p", { class: "soft" }, "The strip shows all scans; the thick line is this scan, dashed lines are bounds."),
       el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Quality measures" }, el("table", { class: "quality" },
         el("caption", { class: "hidden" }, "Quality measures of this scan"),
@@ -167,9 +169,10 @@ EPVS.scan = (() => {
     EPVS.layers.stop();
     document.getElementById("scan-title").replaceChildren(el("bdi", {}, EPVS.key(row)));
     const place = el("div", { class: "loading", role: "status" }, "Loading pictures …");
-    const list = el("div", {});
+    const list = el("div", {}), measures = el("div", {});
     document.getElementById("scan-body").replaceChildren(walk(),
-      el("div", { class: "head" }, el("div", {}, said(), count()), decision()), place, list, ...[quality()].flat().filter(Boolean), facts());
+      el("div", { class: "head" }, el("div", {}, said(), count()), decision()), place, list, measures, facts());
+    sync();
     try {
       const pack = (await EPVS.packs.numbered("pack", EPVS.data.packs[asked]))[asked];
       if (row !== asked) return;
@@ -178,6 +181,8 @@ EPVS.scan = (() => {
     } catch (error) {
       place.replaceWith(el("p", { class: "warning" }, `The pictures of this scan cannot be shown: ${error.message}. They lie in the folder beside the page.`));
     }
+    /* After the pictures: who walks through the scans waits for no strip of any measure. */
+    setTimeout(() => { if (row === asked) measures.replaceChildren(...[quality()].flat().filter(Boolean)); });
   };
 
   /* Keys of the view: arrows walk, letters decide; never while a field has the focus. */

@@ -15,10 +15,21 @@ EPVS.start = (() => {
     return row < 0 ? { view: "scans", missing: key } : { view: "scan", row };
   };
 
+  /* A place within the part that is shown is gone to without another address: the address names the part. */
+  const jump = (event) => {
+    const link = event.target.closest?.("a.jump");
+    if (!link) return;
+    event.preventDefault();
+    const heading = document.querySelector(link.hash);
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+    heading.scrollIntoView({ block: "start" });
+  };
+
   const route = (first = false) => {
     if (window.location.hash === "#main") return;
     const { view, row, missing, status } = asked();
-    if (status) EPVS.table.only(status);
+    if (status) EPVS.filters.only(status);
     for (const section of views()) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
       if (link.hash === `#${view === "scan" ? "scans" : view}`) link.setAttribute("aria-current", "page");
@@ -27,6 +38,8 @@ EPVS.start = (() => {
     EPVS.scan.hide();
     if (missing !== undefined) EPVS.warn(`There is no scan named ${missing} in this report.`);
     if (view === "scan") EPVS.scan.show(row);
+    if (view === "overview") EPVS.overview.show(document.getElementById("counts"));
+    if (view === "scans") EPVS.table.show();
     if (view === "cohort") EPVS.cohort.show();
     if (first === true) return;
     window.scrollTo(0, 0);
@@ -55,11 +68,11 @@ EPVS.start = (() => {
     }
     EPVS.decisions.open();
     EPVS.decisions.bar();
-    EPVS.overview.show(document.getElementById("counts"));
-    EPVS.table.show(document.getElementById("table"));
+    EPVS.table.prepare(document.getElementById("table"));
     EPVS.decisions.watch(EPVS.scan.sync);
     document.getElementById("copy-methods").addEventListener("click", copy);
     document.addEventListener("keydown", EPVS.scan.key);
+    document.addEventListener("click", jump);
     window.addEventListener("hashchange", route);
     route(true);
     document.documentElement.dataset.ready = "yes";
