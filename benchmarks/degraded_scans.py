@@ -121,7 +121,7 @@ def _quality(values: Float32Array, grid: Grid) -> Iterator[Spoilt]:
     for strength in (0.4, 0.8):
         field = bias_field(np.random.default_rng(3), grid, strength)
         yield Spoilt(f"bias field within 1 ± {strength}", Image(_noisy(values * field), affine))
-    for times in (2, 3, 5):
+    for times in (3, 5):
         yield Spoilt(f"slices of {times} mm", _thick(values, affine, times))
 
 
@@ -185,11 +185,12 @@ def spoilt_scans(seed: int) -> tuple[list[Spoilt], int]:
     inside = np.argwhere(head.region_labels > 0)
     low, high = inside.min(axis=0), inside.max(axis=0)
     center = tuple(int(n) for n in (low + high) // 2)
-    scans = [*_quality(values, head.grid), *_geometry(plain, (center[0], center[1], center[2]), _brain(person, head))]
-    scans += [
+    scans = [
         Spoilt(name, Image(_noisy(heads[name].data), head.grid.affine), wrong=True) for name in CONTRASTS
     ]
     top = float(values.max())
     scans.append(Spoilt("grey values reversed", Image(_noisy(top - values), head.grid.affine), wrong=True))
     scans += [Spoilt(name, image, wrong=True) for name, image in no_heads()]
+    scans += _quality(values, head.grid)
+    scans += _geometry(plain, (center[0], center[1], center[2]), _brain(person, head))
     return scans, len(head.lesions)
