@@ -1,8 +1,8 @@
 """Which degraded, wrong or foreign scans are counted, which flagged, which fail: one table in Markdown.
 
-Run as ``python benchmarks/degraded.py [OUT] [--seed SEED] [--n-procs N]``. One simulated head of 1 mm voxels is spoilt in
-every way that :mod:`degraded_scans` knows, beside volumes that are no head. All are counted by the default way and by
-the networks that outline; the folder OUT keeps scans, tables and the table that is printed.
+Run as ``python benchmarks/degraded.py [OUT] [--seed SEED] [--n-procs N]``. One simulated head of 1 mm voxels is
+spoilt in every way that `degraded_scans` knows, beside volumes that are no head. All are counted by the default way and
+by the networks that outline; the folder OUT keeps scans, tables and the table that is printed.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ def _heads(seed: int) -> tuple[Person, dict[str, Head]]:
     heads = {}
     for name, model in models.items():
         again = np.random.default_rng(seed + 1)
-        heads[name] = scan_person(again, person, lesions, Acquisition(voxel_mm=VOXEL_MM), Look(model, scanner))
+        heads[name] = scan_person(
+            again, person, lesions, Acquisition(voxel_mm=VOXEL_MM), Look(model, scanner)
+        )
     return person, heads
 
 
@@ -128,8 +130,10 @@ def _quality(values: Float32Array, grid: Grid) -> Iterator[Spoilt]:
 def _geometry(plain: Image, center: tuple[int, int, int], brain: npt.NDArray[np.bool_]) -> Iterator[Spoilt]:
     """The right head and contrast, otherwise placed or cut."""
     everything = slice(None)
-    i, j, k = center
-    yield Spoilt("field of view cut 45 mm above the region", _view(plain, everything, everything, slice(0, k + 45)))
+    i, _, k = center
+    yield Spoilt(
+        "field of view cut 45 mm above the region", _view(plain, everything, everything, slice(0, k + 45))
+    )
     yield Spoilt("cut 30 mm below the region", _view(plain, everything, everything, slice(k - 30, None)))
     yield Spoilt("cut 20 mm above and below", _view(plain, everything, everything, slice(k - 20, k + 20)))
     yield Spoilt("cut through the region", _view(plain, everything, everything, slice(k, None)))

@@ -71,7 +71,9 @@ def test_no_module_unpickles_or_executes(path: Path) -> None:
     for name, call in _calls(ast.parse(path.read_text(encoding="utf-8"))):
         assert name not in _FORBIDDEN, f"{path.name}:{call.lineno}: {name}"
         assert _keyword(call, "allow_pickle") in ("", "False"), f"{path.name}:{call.lineno}"
-        assert not name.startswith("subprocess.") or _keyword(call, "shell") in ("", "False"), f"{path.name}:{call.lineno}"
+        assert not name.startswith("subprocess.") or _keyword(call, "shell") in ("", "False"), (
+            f"{path.name}:{call.lineno}"
+        )
         if name == "torch.load":
             assert _keyword(call, "weights_only") == "True", f"{path.name}:{call.lineno}"
 
@@ -109,7 +111,9 @@ def test_bundles_of_networks_that_outline_are_checked_alike(roi_bundle: Path, bo
     assert not bomb.mark.exists()
 
 
-def test_a_bundle_whose_files_are_pipes_or_lead_elsewhere_is_refused(roi_bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_whose_files_are_pipes_or_lead_elsewhere_is_refused(
+    roi_bundle: Path, tmp_path: Path
+) -> None:
     for name in (WEIGHTS_FILE, CARD_FILE):
         broken = tmp_path / f"broken-{name}"
         shutil.copytree(roi_bundle, broken)
@@ -195,7 +199,13 @@ def test_a_store_with_pickles_and_bombs_in_it_gives_nothing(tmp_path: Path, bomb
 
 
 def test_a_picture_that_claims_billions_of_pixels_is_refused() -> None:
-    claims = b"RIFF" + (64).to_bytes(4, "little") + b"WEBPVP8L" + (40).to_bytes(4, "little") + b"\x2f\xff\xff\xff\xff"
+    claims = (
+        b"RIFF"
+        + (64).to_bytes(4, "little")
+        + b"WEBPVP8L"
+        + (40).to_bytes(4, "little")
+        + b"\x2f\xff\xff\xff\xff"
+    )
     with pytest.raises(StoreError, match="picture of the store"):
         decode(claims + bytes(40))
 

@@ -42,7 +42,9 @@ ClusterFile = Annotated[
 Tls = Annotated[
     Path | None,
     typer.Option(
-        "--tls", metavar="DIR", help="ca.pem, cert.pem and key.pem: the cluster talks encrypted, and to no stranger."
+        "--tls",
+        metavar="DIR",
+        help="ca.pem, cert.pem and key.pem: the cluster talks encrypted, and to no stranger.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do everything again, whatever is there.")]

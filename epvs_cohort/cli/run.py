@@ -142,7 +142,9 @@ def name_passed_over(
     """Name what is not counted, each with the reason; files that only describe the scans are no news."""
     named = [(path, reason) for path, reason in passed_over if reason != SIDE_FILE]
     if unnamed and named:
-        console.print(Text(f"passed over: {len(named)} files or folders, which are not named with --pseudonymise"))
+        console.print(
+            Text(f"passed over: {len(named)} files or folders, which are not named with --pseudonymise")
+        )
         return
     for path, reason in named[:MOST_NAMED]:
         console.print(Text(f"passed over: {path}: {reason}"))

@@ -1,4 +1,4 @@
-"""TLS of a cluster: every connection between scheduler, workers and run is encrypted, and each side shows a certificate."""
+"""TLS of a cluster: what scheduler, workers and run say is encrypted, and each side shows a certificate."""
 
 from __future__ import annotations
 

@@ -57,9 +57,7 @@ def check_claim(path: Path, shape: tuple[int, ...], affine: FloatArray, settings
     return Claim((i, j, k), affine, notes + _check_geometry(path, affine, settings))
 
 
-def check_memory(
-    path: Path, shape: tuple[int, ...], settings: InputSettings, bytes_a_voxel: int = 4
-) -> None:
+def check_memory(path: Path, shape: tuple[int, ...], settings: InputSettings, bytes_a_voxel: int = 4) -> None:
     """Check the memory of that many voxels, as float32 or with another number of bytes each.
 
     Raises

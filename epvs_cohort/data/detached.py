@@ -171,7 +171,8 @@ def _of_nrrd(path: Path, lines: Iterator[bytes]) -> list[bytes]:
         free = line.startswith(b"#") or (b":=" in line and b": " not in line)
         if len(line) > _NRRD_LONGEST_FIELD and not free:
             raise UnreadableError(
-                f"{path}: damaged header: a field of {len(line)} bytes ({_short(line)}), legal are {_NRRD_LONGEST_FIELD}"
+                f"{path}: damaged header: a field of {len(line)} bytes ({_short(line)}), legal are "
+                f"{_NRRD_LONGEST_FIELD}"
             )
         field = _NRRD_FIELD.fullmatch(line)
         if field is None:

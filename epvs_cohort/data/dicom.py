@@ -153,9 +153,9 @@ def find_series(folder: Path) -> Series:
         raise UnreadableError(f"{folder}: no DICOM image in this folder")
     if len(groups) > 1:
         listed = "; ".join(sorted(f"{g[0].label}, {len(g)} files from {g[0].path.name}" for g in groups))
-        many = "more than " if len(groups) > _MOST_GROUPS else ""
+        found = f"more than {_MOST_GROUPS}" if len(groups) > _MOST_GROUPS else str(len(groups))
         raise UnsuitableImageError(
-            f"{folder}: {many}{min(len(groups), _MOST_GROUPS)} DICOM images in one folder, exactly one is legal: {listed}",
+            f"{folder}: {found} DICOM images in one folder, exactly one is legal: {listed}",
             hint="put each series (and each echo) in a folder of its own",
         )
     return _stacked(folder, slices)
@@ -336,8 +336,8 @@ def _check_plane(one: _Slice) -> None:
     legal = np.allclose(lengths, 1.0, atol=_SAME_PLANE) and abs(float(row @ column)) <= _SAME_PLANE
     if not (legal and min(one.spacing) > 0.0):
         raise UnsuitableImageError(
-            f"{one.path}: pixel spacing {list(one.spacing)} and orientation {list(one.orientation)}; legal are spacings "
-            "above 0, and two directions of length 1 at right angles"
+            f"{one.path}: pixel spacing {list(one.spacing)} and orientation {list(one.orientation)}; legal are "
+            "spacings above 0, and two directions of length 1 at right angles"
         )
 
 

@@ -1,7 +1,8 @@
 """Pseudonyms for scans: a keyed hash stands for each name, and the files are read by links that carry no other.
 
-Every message, log, table, store and page of a run names a scan by its key or by the path that it is read from. With both
-replaced, nothing that the run writes holds what the files were called. The table that leads back stays beside the secret.
+Every message, log, table, store and page of a run names a scan by its key or by the path that it is read from. With
+both replaced, nothing that the run writes holds what the files were called. The table that leads back stays beside the
+secret.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Secret:
 
     @property
     def table(self) -> Path:
-        """Table ``scan,pseudonym,subject,subject_pseudonym,session,session_pseudonym,path``; only the user may read it."""
+        """Table of names and their pseudonyms; only the user may read it."""
         return self.path.with_name(self.path.name + ".names.csv")
 
     def pseudonym(self, kind: str, name: str) -> str:
@@ -83,7 +84,8 @@ def read_secret(path: Path) -> Secret:
         )
     if not LEAST_SECRET_BYTES <= len(value) <= _MOST_SECRET_BYTES:
         raise UsageError(
-            f"--pseudonymise {path}: a secret of {len(value)} bytes; legal are {LEAST_SECRET_BYTES} to {_MOST_SECRET_BYTES}",
+            f"--pseudonymise {path}: a secret of {len(value)} bytes; legal are {LEAST_SECRET_BYTES} to "
+            f"{_MOST_SECRET_BYTES}",
             hint=_MAKE_ONE,
         )
     return Secret(path.absolute(), value)
@@ -99,7 +101,9 @@ def pseudonymised(scans: Sequence[Scan], secret: Secret) -> tuple[Scan, ...]:
     """
     renamed = [_renamed(scan, secret) for scan in scans]
     if len({scan.key for scan in renamed}) < len(renamed):
-        raise UsageError(f"--pseudonymise {secret.path}: two scans have one pseudonym", hint="take another secret")
+        raise UsageError(
+            f"--pseudonymise {secret.path}: two scans have one pseudonym", hint="take another secret"
+        )
     try:
         _private(secret.links)
         for scan, under in zip(scans, renamed, strict=True):
@@ -160,13 +164,17 @@ def _link(scan: Scan, under: Scan) -> None:
         del wanted[under.path]
         shutil.rmtree(under.path, ignore_errors=True)
         _private(under.path)
-        files = sorted(file for file in scan.path.iterdir() if file.is_file() and not file.name.startswith("."))
+        files = sorted(
+            file for file in scan.path.iterdir() if file.is_file() and not file.name.startswith(".")
+        )
         for number, file in enumerate(files):
             suffix = file.suffix.lower() if file.suffix.lower() in DICOM_SUFFIXES else ""
             wanted[under.path / f"{number:06d}{suffix}"] = file
     elif (sidecar := scan.path.with_name(f"{stem_of(scan.path)}.json")).is_file():
         wanted[folder / f"{under.key}.json"] = sidecar
-    wanted.update({getattr(under, side): getattr(scan, side) for side in _SIDES if getattr(scan, side) is not None})
+    wanted.update(
+        {getattr(under, side): getattr(scan, side) for side in _SIDES if getattr(scan, side) is not None}
+    )
     for link, target in wanted.items():
         if link.is_symlink() and os.readlink(link) == str(target):
             continue

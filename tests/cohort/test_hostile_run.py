@@ -1,4 +1,4 @@
-"""A real run over a folder of hostile files with good scans among them: one row each, and the good ones count the same."""
+"""A real run over hostile files with good scans among them: one row each, and the good ones count the same."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_every_hostile_file_is_one_failed_row_with_a_clear_error(cohort: tuple[C
     assert bad["error_message"].str.contains("bad").all()
 
 
-def test_good_scans_beside_them_count_the_same_to_the_bit(cohort: tuple[Cohort, Path], counted: Counted) -> None:
+def test_good_scans_beside_them_count_the_same_to_the_bit(
+    cohort: tuple[Cohort, Path], counted: Counted
+) -> None:
     found, alone = cohort[0], counted.cohort
     names = (NAMES["attribute"], NAMES["newline"], "é" * 123)
     rows, other = found.scans.set_index("scan"), alone.scans.set_index("scan")
@@ -103,10 +105,18 @@ def test_a_manifest_names_them_too(counted: Counted, cohort: tuple[Cohort, Path]
         f'scan;path\n"../../up";{good}\n"<b>&\n""x""";{bad}\n{"k" * 2000};{bad}\n', encoding="utf-8-sig"
     )
     request = RunRequest(
-        manifest, tmp_path / "c.parquet", store=tmp_path / "s", cluster=TWO_PROCESSES, discover=DiscoverOptions()
+        manifest,
+        tmp_path / "c.parquet",
+        store=tmp_path / "s",
+        cluster=TWO_PROCESSES,
+        discover=DiscoverOptions(),
     )
     rows = run_cohort(request, report=True).scans.set_index("scan")
-    assert list(rows["status"]) == ["ok" if rows.loc["../../up", "status"] == "ok" else "flagged", "failed", "failed"]
+    assert list(rows["status"]) == [
+        "ok" if rows.loc["../../up", "status"] == "ok" else "flagged",
+        "failed",
+        "failed",
+    ]
     first = counted.cohort.scans.set_index("scan").loc["sub-0001_PDw", "count"]
     assert rows.loc["../../up", "count"] == first
     assert {path.name for path in tmp_path.iterdir()} == {

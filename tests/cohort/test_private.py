@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -96,12 +97,17 @@ def _write_nifti(path: Path, image: nib.Nifti1Image) -> None:
     told.header["db_name"] = b"Quibbleworth"
     told.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"12 Larkspur Mews, Wexcombe"))
     told.to_filename(path)
-    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(
-        '{"PatientName": "Quibbleworth^Hepzibah", "PatientBirthDate": "1931-07-04", "InstitutionName": "Saint Elsewhere",'
-        ' "InstitutionAddress": "12 Larkspur Mews, Wexcombe", "PatientID": "MRN-5550123", "ImageComments": "complains of'
-        ' dizziness", "Manufacturer": "Vendor", "ManufacturersModelName": "Model", "MagneticFieldStrength": 3,'
-        ' "AcquisitionDate": "2019-05-06"}'
-    )
+    person = {
+        "PatientName": _NAME,
+        "PatientBirthDate": "1931-07-04",
+        "PatientID": "MRN-5550123",
+        "InstitutionName": "Saint Elsewhere",
+        "InstitutionAddress": "12 Larkspur Mews, Wexcombe",
+        "ImageComments": "complains of dizziness",
+    }
+    scanner = {"Manufacturer": "Vendor", "ManufacturersModelName": "Model", "MagneticFieldStrength": 3}
+    sidecar = {**person, **scanner, "AcquisitionDate": "2019-05-06"}
+    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
 
 
 def _listening(process: psutil.Process) -> Iterator[str]:
@@ -131,7 +137,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     secret.write_text("3b5f0c9a77e1d2468ace13579bdf0246\n")
     secret.chmod(0o600)
     command = [sys.executable, "-m", "epvs_cohort", "--verbose", "run", str(folder / "scans")]
-    options = ["--out", str(folder / "out" / "counts.parquet"), "--pseudonymise", str(secret), "--n-procs", "2"]
+    options = [
+        "--out",
+        str(folder / "out" / "counts.parquet"),
+        "--pseudonymise",
+        str(secret),
+        "--n-procs",
+        "2",
+    ]
     extras = ["--device", "cpu", "--save-maps", "--figures", "--report"]
     (folder / "out").mkdir(mode=0o700)
     heard: set[str] = set()
@@ -201,7 +214,9 @@ def test_nothing_of_the_person_is_said(watched: Watched) -> None:
 
 def test_what_is_written_is_as_private_as_asked(watched: Watched) -> None:
     wide = [
-        path for path in (watched.folder / "out").rglob("*") if path.lstat().st_mode & 0o077 and not path.is_symlink()
+        path
+        for path in (watched.folder / "out").rglob("*")
+        if path.lstat().st_mode & 0o077 and not path.is_symlink()
     ]
     assert wide == []
     assert watched.secret.with_name("study.key.links").stat().st_mode & 0o777 == 0o700

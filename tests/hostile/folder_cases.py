@@ -13,7 +13,7 @@ from tests.hostile.cases import Case, file_case
 NAMES = {
     "newline": "line\nbreak",
     "carriage": "a\rb\tc",
-    "quotes": "it's \"quoted\" `name`",
+    "quotes": 'it\'s "quoted" `name`',
     "html": "<script>alert(1)<_script>",
     "attribute": '"><img src=x onerror=alert(1)>',
     "shell": "$(touch executed); touch executed #",
@@ -213,7 +213,11 @@ def manifests() -> Iterator[Case]:
         "quoted-newline": b'scan,path\n"a\nb",a.nii\n',
         "quotes-within": b'scan,path\na"b"c,a.nii\n',
         "long-cell": b"scan,path\na," + b"x" * 500_000 + b"\n",
-        "many-columns": b"scan,path," + b",".join(b"c%d" % n for n in range(20000)) + b"\n" + b"a" + b",1" * 20001,
+        "many-columns": b"scan,path,"
+        + b",".join(b"c%d" % n for n in range(20000))
+        + b"\n"
+        + b"a"
+        + b",1" * 20001,
         "long-line": b"scan,path\n" + b"," * 5_000_000,
         "huge-integer": b"scan,path,age\na,a.nii," + b"9" * 5000 + b"\n",
         "huge-exponent": b"scan,path,age\na,a.nii,1e999999999\n",

@@ -44,8 +44,29 @@ _NRRD = {
     "encoding": "raw",
     "space origin": "(0,0,0)",
 }
-_EXTREMES = ("", "0", "-1", "nan", "inf", "1e308", "99999999999999999999", "x" * 5000, "%n%n%s%s", "1 " * 5000)
-_FILES = ("/dev/zero", "/dev/stdin", "../../../../etc/passwd", "pipe", ".", "a.mhd", "a.nhdr", "%999d 1 2 1", "LIST")
+_EXTREMES = (
+    "",
+    "0",
+    "-1",
+    "nan",
+    "inf",
+    "1e308",
+    "99999999999999999999",
+    "x" * 5000,
+    "%n%n%s%s",
+    "1 " * 5000,
+)
+_FILES = (
+    "/dev/zero",
+    "/dev/stdin",
+    "../../../../etc/passwd",
+    "pipe",
+    ".",
+    "a.mhd",
+    "a.nhdr",
+    "%999d 1 2 1",
+    "LIST",
+)
 
 
 def meta_bytes(content: bytes = _VOXELS, **changes: str) -> bytes:
@@ -85,7 +106,11 @@ def metaimages() -> Iterator[Case]:
         many = " ".join(["2"] * min(int(dims), 2000))
         content = meta_bytes(NDims=dims, DimSize=many, ElementSpacing=many, Offset=many)
         yield file_case(f"mha-ndims-{dims}", "a.mha", content, kept=dims in ("11", "1000"))
-    for name, line in (("colon", "NDims : 1000"), ("twice", "NDims = 3\nNDims = 1000"), ("tab", "NDims\t=\t1000")):
+    for name, line in (
+        ("colon", "NDims : 1000"),
+        ("twice", "NDims = 3\nNDims = 1000"),
+        ("tab", "NDims\t=\t1000"),
+    ):
         raw = meta_bytes().replace(b"NDims = 3", line.encode())
         yield file_case(f"mha-ndims-by-{name}", "a.mha", raw, kept=True)
     for value in ("0", "-2", "1000000", "2147483647", "4294967295"):
@@ -93,14 +118,26 @@ def metaimages() -> Iterator[Case]:
         yield file_case(f"mha-header-size-{value}", "a.mha", meta_bytes(HeaderSize=value))
         packed = meta_bytes(zlib.compress(_VOXELS), CompressedData="True", CompressedDataSize=value)
         yield file_case(f"mha-compressed-size-{value}", "a.mha", packed, kept=value == "4294967295")
-    for kind in ("MET_FLOAT", "MET_DOUBLE", "MET_LONG_LONG", "MET_ULONG_LONG", "MET_STRING", "MET_NONE", "MET_UCHAR"):
+    for kind in (
+        "MET_FLOAT",
+        "MET_DOUBLE",
+        "MET_LONG_LONG",
+        "MET_ULONG_LONG",
+        "MET_STRING",
+        "MET_NONE",
+        "MET_UCHAR",
+    ):
         yield file_case(f"mha-type-{kind}", "a.mha", meta_bytes(ElementType=kind))
     for edge, kind in ((640, "MET_DOUBLE"), (800, "MET_SHORT"), (30000, "MET_SHORT")):
         size = f"{edge} {edge} {edge}"
         fields = {"DimSize": size, "ElementType": kind, "CompressedData": "True"}
-        yield file_case(f"mha-bomb-{edge}-{kind}", "a.mha", meta_bytes(_packed_zeros(), **fields), kept=edge != 800)
+        yield file_case(
+            f"mha-bomb-{edge}-{kind}", "a.mha", meta_bytes(_packed_zeros(), **fields), kept=edge != 800
+        )
     for at, data in enumerate(_FILES):
-        yield _with_pipe(f"mhd-data-{at}", "a.mhd", meta_bytes(b"", ElementDataFile=data), kept=data == "pipe")
+        yield _with_pipe(
+            f"mhd-data-{at}", "a.mhd", meta_bytes(b"", ElementDataFile=data), kept=data == "pipe"
+        )
     for part in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
         raw = meta_bytes()
         yield file_case(f"mha-cut-{part}", "a.mha", raw[: int(part * len(raw))])
@@ -114,7 +151,9 @@ def nrrds() -> Iterator[Case]:
             long = name == "sizes" and len(value) > 1000
             yield file_case(f"nrrd-{name.replace(' ', '-')}-{at}", "a.nrrd", nrrd_bytes(**changes), kept=long)
     for length in (890, 1100, 5000):
-        yield file_case(f"nrrd-unknown-field-{length}", "a.nrrd", nrrd_bytes(**{"y" * length: "x"}), kept=True)
+        yield file_case(
+            f"nrrd-unknown-field-{length}", "a.nrrd", nrrd_bytes(**{"y" * length: "x"}), kept=True
+        )
     for dims in ("1", "2", "4", "16", "17", "1000"):
         many = " ".join(["2"] * int(dims))
         yield file_case(f"nrrd-axes-{dims}", "a.nrrd", nrrd_bytes(dimension=dims, sizes=many))
@@ -222,7 +261,15 @@ def _many_planes(folder: Path) -> Path:
 
 def dicoms() -> Iterator[Case]:
     """Fields missing and at their extremes, deep nests, bombs, cuts, files that are none."""
-    numbers = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel", "PixelRepresentation")
+    numbers = (
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "SamplesPerPixel",
+        "PixelRepresentation",
+    )
     for field in numbers:
         for value in (0, 1, 65535):
             yield _changed(f"{field}-{value}", _setter(field, value))
@@ -241,7 +288,9 @@ def dicoms() -> Iterator[Case]:
     for slope in ("0", "-1", "1e300", "0.5"):
         yield _changed(f"slope-{slope}", _setter("RescaleSlope", slope))
     yield _changed("without-pixels", _without("PixelData"))
-    yield _changed("half-the-pixels", lambda data: setattr(data, "PixelData", data.PixelData[: 12 * 14]), only=1)
+    yield _changed(
+        "half-the-pixels", lambda data: setattr(data, "PixelData", data.PixelData[: 12 * 14]), only=1
+    )
     yield _changed("text", _setter("SeriesDescription", "x" * 100_000))
     yield _changed("nested-50", _nested(50))
     yield Case("dicom-nested-20000", _deeply_nested, kept=True)

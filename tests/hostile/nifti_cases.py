@@ -41,7 +41,7 @@ def header_fields() -> Iterator[Case]:
     """Each field of NIfTI-1, NIfTI-2 and MGH headers at its extremes, arrays wholly so and by their first element."""
     for second in (False, True):
         blank, voxels = _header(second)
-        for name in blank.keys():
+        for name in blank:
             element, shape = blank.template_dtype[name].base, blank.template_dtype[name].shape
             for value in _extremes(element):
                 header, _ = _header(second)
@@ -60,11 +60,43 @@ def header_fields() -> Iterator[Case]:
 
 def truncations() -> Iterator[Case]:
     """Cuts at the start, in each region of the header, at its end, within and just before the end of the voxels."""
-    places = (1, 3, 39, 40, 69, 76, 107, 111, 147, 251, 327, 343, 347, 348, 351, 352, 353, 700, len(_PLAIN) - 1)
+    places = (
+        1,
+        3,
+        39,
+        40,
+        69,
+        76,
+        107,
+        111,
+        147,
+        251,
+        327,
+        343,
+        347,
+        348,
+        351,
+        352,
+        353,
+        700,
+        len(_PLAIN) - 1,
+    )
     for at in places:
         yield file_case(f"cut-plain-{at}", "a.nii", _PLAIN[:at], kept=at == 348)
         yield file_case(f"cut-inside-gzip-{at}", "a.nii.gz", gzip.compress(_PLAIN[:at], mtime=0))
-    for at in (1, 2, 9, 10, 11, 40, len(_GZIP) // 2, len(_GZIP) - 9, len(_GZIP) - 8, len(_GZIP) - 4, len(_GZIP) - 1):
+    for at in (
+        1,
+        2,
+        9,
+        10,
+        11,
+        40,
+        len(_GZIP) // 2,
+        len(_GZIP) - 9,
+        len(_GZIP) - 8,
+        len(_GZIP) - 4,
+        len(_GZIP) - 1,
+    ):
         yield file_case(f"cut-gzip-{at}", "a.nii.gz", _GZIP[:at])
 
 
@@ -104,7 +136,9 @@ def bombs() -> Iterator[Case]:
     yield file_case("bomb-gzip-in-gzip", "a.nii.gz", lambda: gzip.compress(gzip.compress(bytes(1 << 26), 1)))
     nothing = gzip.compress(b"", mtime=0)
     parts = (gzip.compress(_PLAIN[:1000]), gzip.compress(_PLAIN[1000:]))
-    yield file_case("gzip-many-empty-members", "a.nii.gz", lambda: parts[0] + nothing * 500_000 + parts[1], kept=True)
+    yield file_case(
+        "gzip-many-empty-members", "a.nii.gz", lambda: parts[0] + nothing * 500_000 + parts[1], kept=True
+    )
     yield file_case("gzip-one-byte-members", "a.nii.gz", _in_single_bytes)
     named = b"\x1f\x8b\x08\x08" + bytes(6)
     yield file_case("gzip-name-without-end", "a.nii.gz", lambda: named + b"A" * (20 << 20))
@@ -143,7 +177,9 @@ def affines() -> Iterator[Case]:
     singular[1] = singular[0]
     yield _placed("singular", singular)
     yield _placed("singular-but-qform", singular, qform_code=1)
-    yield file_case("qform-no-rotation", "a.nii", patched(sform_code=0, qform_code=1, quatern_b=0.9, quatern_c=0.9))
+    yield file_case(
+        "qform-no-rotation", "a.nii", patched(sform_code=0, qform_code=1, quatern_b=0.9, quatern_c=0.9)
+    )
     for qfac in (np.nan, 0.0, 7.0):
         pixdim = [qfac, 0.5, 0.6, 0.8, 1, 1, 1, 1]
         yield file_case(f"qform-qfac-{qfac}", "a.nii", patched(sform_code=0, qform_code=1, pixdim=pixdim))
@@ -176,7 +212,9 @@ def types_and_scales() -> Iterator[Case]:
         data = volume(dtype="float32").astype(np.float32)
         data[3, 4, 5] = value
         yield file_case(f"voxel-{value}", "a.nii", bytes(nifti_bytes(data)))
-        yield file_case(f"mask-voxel-{value}", "a.nii", bytes(nifti_bytes(data)), way="labels", kept=value != value)
+        yield file_case(
+            f"mask-voxel-{value}", "a.nii", bytes(nifti_bytes(data)), way="labels", kept=value != value
+        )
 
 
 def wrong_magic() -> Iterator[Case]:

@@ -1,4 +1,4 @@
-"""Random damage of valid files of every format, read in bounded processes: what the libraries beneath cannot take is seen."""
+"""Random damage of valid files of every format, read in bounded processes: what libraries in C cannot take is seen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,24 @@ _VALID = {
     "a.nrrd": nrrd_bytes(),
 }
 #: What readers take for structure.
-_TOKENS = (b"\n", b" = ", b": ", b":=", b"=", b"-", b"0", b"9" * 20, b"%d", b"%s%n", b"\0", b"\xff", b"(", b",", b"nan", b"LIST")
+_TOKENS = (
+    b"\n",
+    b" = ",
+    b": ",
+    b":=",
+    b"=",
+    b"-",
+    b"0",
+    b"9" * 20,
+    b"%d",
+    b"%s%n",
+    b"\0",
+    b"\xff",
+    b"(",
+    b",",
+    b"nan",
+    b"LIST",
+)
 
 
 def damaged(rng: np.random.Generator, raw: bytes) -> bytes:
