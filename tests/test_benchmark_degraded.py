@@ -1,4 +1,4 @@
-"""A contrast that is not counted never passes as ok, in either way of outlining; and how the table of spoilt scans is made."""
+"""A contrast that is not counted never passes as ok, whoever outlines; and how the table of spoilt scans is made."""
 
 from __future__ import annotations
 

@@ -119,6 +119,6 @@ def test_a_manifest_names_them_too(counted: Counted, cohort: tuple[Cohort, Path]
     ]
     first = counted.cohort.scans.set_index("scan").loc["sub-0001_PDw", "count"]
     assert rows.loc["../../up", "count"] == first
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "scans.csv", "s", "c.parquet", "c.lesions.parquet", "c.qc.parquet", "c.parts", "c.report.html",
-    }  # fmt: skip
+    # Nothing lies above the folder of the output, and the report's files beside it.
+    mine = {path.name for path in tmp_path.iterdir() if not path.name.startswith("c.report")}
+    assert mine == {"scans.csv", "s", "c.parquet", "c.lesions.parquet", "c.qc.parquet", "c.parts"}
