@@ -118,7 +118,8 @@ bench: $(INSTALLED)
 .PHONY: sbom
 sbom: $(INSTALLED)
 	$(BIN)/python -m venv out/sbom-tool
-	out/sbom-tool/bin/python -m pip --disable-pip-version-check --quiet install cyclonedx-bom==7.5.0
+	out/sbom-tool/bin/python -m pip --disable-pip-version-check --quiet install \
+		--constraint constraints-sbom.txt cyclonedx-bom
 	out/sbom-tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
 	@echo "out/sbom.json: audit it where the database of faults can be reached"
 
