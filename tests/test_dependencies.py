@@ -83,7 +83,8 @@ def test_licence_and_version_are_what_the_package_says(name: str) -> None:
     classifiers = [
         line.split("::")[-1].strip() for line in told.get_all("Classifier") or [] if "License ::" in line
     ]
-    words = [told.get("License-Expression") or "", *classifiers, (told.get("License") or "").split("\n")[0]]
+    fields = [*(told.get_all("License-Expression") or []), *(told.get_all("License") or [])]
+    words = [*classifiers, *(field.split("\n")[0] for field in fields)]
     legal = {word for word in words if word}.union(*(_OLD_NAMES.get(word, set()) for word in words))
     licence = table()[name][2]
     assert licence in legal | _TOLD_ELSEWHERE.get(name, set())

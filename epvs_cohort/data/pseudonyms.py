@@ -14,7 +14,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from epvs_cohort.data.detached import data_files_of
@@ -41,7 +41,7 @@ class Secret:
     """What pseudonyms are keyed with, and where their links and the table that leads back lie: beside it."""
 
     path: Path
-    value: bytes
+    value: bytes = field(repr=False)
 
     @property
     def links(self) -> Path:
@@ -126,18 +126,19 @@ def _renamed(scan: Scan, secret: Secret) -> Scan:
     key = secret.pseudonym("scan", scan.key)
     folder = secret.links / key
     name = key if os.path.isdir(scan.path) else f"{key}{_known_extension(scan.path)}"
-    sides = {
-        side: folder / f"{side}{_known_extension(path)}"
-        for side in _SIDES
-        if (path := getattr(scan, side)) is not None
-    }
+
+    def beside(side: str, path: Path | None) -> Path | None:
+        return None if path is None else folder / f"{side}{_known_extension(path)}"
+
     return replace(
         scan,
         key=key,
         path=folder / name,
         subject=secret.pseudonym("subject", scan.subject) if scan.subject else None,
         session=secret.pseudonym("session", scan.session) if scan.session else None,
-        **sides,
+        aseg=beside("aseg", scan.aseg),
+        aseg_to_scan=beside("aseg_to_scan", scan.aseg_to_scan),
+        mask=beside("mask", scan.mask),
     )
 
 

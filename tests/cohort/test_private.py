@@ -162,7 +162,7 @@ def test_the_run_counted_what_can_be_counted(watched: Watched) -> None:
     assert sorted(watched.scans["status"].replace("flagged", "ok")) == ["failed", "ok", "ok"]
     assert watched.scans["scan"].str.fullmatch(r"scan-[0-9a-f]{16}").all()
     failed = watched.scans.set_index("status").loc["failed"]
-    assert "truncated" in failed["error_message"]
+    assert "cut off" in failed["error_message"]
     assert failed["scan"] in failed["error_message"]
 
 

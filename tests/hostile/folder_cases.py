@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from tests.data.bad_input import nifti_bytes, volume, write_nifti
@@ -38,12 +39,16 @@ NAMES = {
 def names() -> Iterator[Case]:
     """A legal image under each hostile name: it must be read, and found under its key."""
     for at, (name, stem) in enumerate(NAMES.items()):
+        yield Case(f"name-{name}", partial(_named, stem), kept=at % 4 == 0)
+        yield Case(f"found-{name}", partial(_within, stem), "scans", kept=at % 4 == 1)
 
-        def make(folder: Path, stem: str = stem) -> Path:
-            return write_nifti(folder / f"{stem}.nii")
 
-        yield Case(f"name-{name}", make, kept=at % 4 == 0)
-        yield Case(f"found-{name}", lambda folder, make=make: make(folder).parent, "scans", kept=at % 4 == 1)
+def _named(stem: str, folder: Path) -> Path:
+    return write_nifti(folder / f"{stem}.nii")
+
+
+def _within(stem: str, folder: Path) -> Path:
+    return _named(stem, folder).parent
 
 
 def _not_utf8(folder: Path) -> Path:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -69,13 +69,13 @@ _FILES = (
 )
 
 
-def meta_bytes(content: bytes = _VOXELS, **changes: str) -> bytes:
+def meta_bytes(content: bytes = _VOXELS, /, **changes: str) -> bytes:
     """A MetaImage with lines of its header changed."""
     fields = {**_META, **changes}
     return "".join(f"{name} = {value}\n" for name, value in fields.items()).encode() + content
 
 
-def nrrd_bytes(content: bytes = _VOXELS, **changes: str) -> bytes:
+def nrrd_bytes(content: bytes = _VOXELS, /, **changes: str) -> bytes:
     """An NRRD with lines of its header changed; ``_`` in a name stands for a blank."""
     fields = {**_NRRD, **{name.replace("_", " "): value for name, value in changes.items()}}
     return ("NRRD0004\n" + "".join(f"{n}: {v}\n" for n, v in fields.items()) + "\n").encode() + content
@@ -241,7 +241,7 @@ def _deflated(folder: Path) -> Path:
     path = folder / "d" / "slice002.dcm"
     meta = pydicom.dcmread(path).file_meta
     meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    head = io.BytesIO()
+    head = DicomBytesIO()
     write_file_meta_info(head, meta)
     stream = zlib.compressobj(1, wbits=-15)
     with path.open("wb") as handle:
@@ -280,9 +280,9 @@ def dicoms() -> Iterator[Case]:
         ("ImagePositionPatient", ([0, 0, 0], ["nan"] * 3, ["inf"] * 3, ["1e300"] * 3, [1])),
         ("NumberOfFrames", (0, 1, 5, 2147483647)),
     ):
-        for at, value in enumerate(values):
-            yield _changed(f"{field}-{at}", _setter(field, value))
-            yield _changed(f"one-{field}-{at}", _setter(field, value), only=2)
+        for at, changed in enumerate(values):
+            yield _changed(f"{field}-{at}", _setter(field, changed))
+            yield _changed(f"one-{field}-{at}", _setter(field, changed), only=2)
         if field != "NumberOfFrames":
             yield _changed(f"without-{field}", _without(field))
     for slope in ("0", "-1", "1e300", "0.5"):
@@ -297,10 +297,10 @@ def dicoms() -> Iterator[Case]:
     yield Case("dicom-deflated-bomb", _deflated, kept=True)
     yield Case("dicom-many-planes", _many_planes)
     for cut in (10, 131, 132, 140, 200, 300, 500, 700):
-        yield Case(f"dicom-cut-{cut}", lambda folder, cut=cut: _cut_one(folder, cut))
+        yield Case(f"dicom-cut-{cut}", partial(_cut_one, cut))
 
 
-def _cut_one(folder: Path, cut: int) -> Path:
+def _cut_one(cut: int, folder: Path) -> Path:
     write_series(folder / "d")
     path = folder / "d" / "slice002.dcm"
     path.write_bytes(path.read_bytes()[:cut])
