@@ -114,5 +114,14 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/detection.py
 	$(BIN)/python benchmarks/bench.py --out out/bench
 
+# A software bill of materials of what is installed in $(VENV), made by a tool in an environment of its own.
+.PHONY: sbom
+sbom: $(INSTALLED)
+	$(BIN)/python -m venv out/sbom-tool
+	out/sbom-tool/bin/python -m pip --disable-pip-version-check --quiet install \
+		--constraint constraints-sbom.txt cyclonedx-bom
+	out/sbom-tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
+	@echo "out/sbom.json: audit it where the database of faults can be reached"
+
 clean:
 	rm -rf $(DEMO) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

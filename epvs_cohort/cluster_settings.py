@@ -38,6 +38,9 @@ class ClusterSettings(Settings):
         Memory of one worker: ``"auto"``, or a number of MiB or GiB such as ``"8GiB"``.
     threads : int
         Threads that the numeric libraries of one worker may use.
+    tls : str or None
+        Folder with ``ca.pem``, ``cert.pem`` and ``key.pem``: scheduler, workers and run then talk encrypted, and only
+        to who shows a certificate of that authority.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ClusterSettings(Settings):
     gpus: Gpus = None
     memory_limit: MemoryLimit = _AUTO
     threads: Threads = 1
+    tls: Annotated[str, Field(min_length=1)] | None = None
 
 
 def load_cluster(name: str) -> ClusterSettings:

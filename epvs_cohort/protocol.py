@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -201,7 +202,8 @@ def named_file(kind: str, name: str) -> Path:
     bundled = folder / f"{name}.toml"
     if bundled.is_file():
         return bundled
-    if Path(name).is_file():
+    # Of a name too long for a file, os.path says no where Path raises.
+    if os.path.isfile(name):
         return Path(name)
     known = ", ".join(sorted(p.stem for p in folder.glob("*.toml"))) or "none"
     raise ProtocolError(

@@ -39,6 +39,14 @@ Scheduler = Annotated[
 ClusterFile = Annotated[
     str | None, typer.Option("--cluster", metavar="NAME|FILE", help="Settings of the local processes.")
 ]
+Tls = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls",
+        metavar="DIR",
+        help="ca.pem, cert.pem and key.pem: the cluster talks encrypted, and to no stranger.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do everything again, whatever is there.")]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Hash every input again instead of trusting its mtime.")
@@ -95,7 +103,7 @@ def usable_device(asked: DeviceName) -> Literal["cpu", "cuda"]:
 
 
 def cluster_choice(
-    n_procs: int | None, device: str, scheduler: str | None, cluster: str | None
+    n_procs: int | None, device: str, scheduler: str | None, cluster: str | None, tls: Path | None = None
 ) -> ClusterChoice:
     """Where to compute.
 
@@ -112,4 +120,4 @@ def cluster_choice(
             "--scheduler names a cluster that is there; --n-procs and --cluster start a local one"
         )
     settings = load_cluster(cluster) if cluster is not None else None
-    return ClusterChoice(n_procs, device, scheduler, settings)
+    return ClusterChoice(n_procs, device, scheduler, settings, tls)

@@ -29,6 +29,7 @@ def prepare(
     verify: options.Verify = False,
     scheduler: options.Scheduler = None,
     cluster: options.ClusterFile = None,
+    tls: options.Tls = None,
 ) -> None:
     """Register, outline, crop and trim every scan of SCANS into STORE, for counting or training later."""
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
@@ -37,7 +38,7 @@ def prepare(
         store=store,
         protocol=load_protocol(protocol),
         discover=options.discover_options(participant_label, include, suffix, limit),
-        cluster=options.cluster_choice(n_procs, "cpu", scheduler, cluster),
+        cluster=options.cluster_choice(n_procs, "cpu", scheduler, cluster, tls),
         overwrite=overwrite,
         verify=verify,
     )

@@ -16,6 +16,7 @@ from epvs_cohort.cli.progress import Live
 from epvs_cohort.cli.status import print_summary
 from epvs_cohort.cohort.run import Prepared, RunRequest, execute, make_ready, stoppable, summary_error
 from epvs_cohort.data.decisions import read_decisions
+from epvs_cohort.data.pseudonyms import read_secret
 from epvs_cohort.data.walk import SIDE_FILE
 from epvs_cohort.protocol import Method, Protocol, load_protocol
 
@@ -68,8 +69,17 @@ def run(
             "--decisions", help="What people decided: a table scan,decision; columns of the counts."
         ),
     ] = None,
+    pseudonymise: Annotated[
+        Path | None,
+        typer.Option(
+            "--pseudonymise",
+            metavar="KEYFILE",
+            help="Keyed hashes of its secret stand for the names of scans, subjects and sessions.",
+        ),
+    ] = None,
     scheduler: options.Scheduler = None,
     cluster: options.ClusterFile = None,
+    tls: options.Tls = None,
 ) -> None:
     """Count enlarged perivascular spaces on every scan of SCANS and write three Parquet tables."""
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
@@ -79,15 +89,16 @@ def run(
         protocol=_chosen(load_protocol(protocol), model, method),
         store=store,
         discover=options.discover_options(participant_label, include, suffix, limit),
-        cluster=options.cluster_choice(n_procs, device, scheduler, cluster),
+        cluster=options.cluster_choice(n_procs, device, scheduler, cluster, tls),
         overwrite=overwrite,
         verify=verify,
         save_maps=save_maps,
         decisions=None if decisions is None else read_decisions(decisions),
+        secret=None if pseudonymise is None else read_secret(pseudonymise),
     )
     with stoppable():
         ready = make_ready(request)
-        name_passed_over(errors, ready.discovery.passed_over)
+        name_passed_over(errors, ready.discovery.passed_over, unnamed=pseudonymise is not None)
         _name_strangers(errors, ready)
         if dry_run:
             _print_plan(console, ready)
@@ -123,9 +134,16 @@ def _chosen(protocol: Protocol, model: str | None, method: Method | None) -> Pro
     return protocol
 
 
-def name_passed_over(console: Console, passed_over: tuple[tuple[Path, str], ...]) -> None:
+def name_passed_over(
+    console: Console, passed_over: tuple[tuple[Path, str], ...], *, unnamed: bool = False
+) -> None:
     """Name what is not counted, each with the reason; files that only describe the scans are no news."""
     named = [(path, reason) for path, reason in passed_over if reason != SIDE_FILE]
+    if unnamed and named:
+        console.print(
+            Text(f"passed over: {len(named)} files or folders, which are not named with --pseudonymise")
+        )
+        return
     for path, reason in named[:MOST_NAMED]:
         console.print(Text(f"passed over: {path}: {reason}"))
     if len(named) > MOST_NAMED:

@@ -18,8 +18,10 @@ from typing import Any
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
 from distributed.comm.core import CommClosedError
+from distributed.security import Security
 
 from epvs_cohort.cluster_settings import ClusterSettings
+from epvs_cohort.cohort.security import security_of
 from epvs_cohort.errors import UsageError
 from epvs_cohort.model.device import gpu_count
 from epvs_cohort.model.predict import Precision, bfloat16_is_fast
@@ -72,12 +74,21 @@ class ClusterChoice:
         Address of an existing Dask scheduler; then no local process is started.
     settings : ClusterSettings or None
         A file of ``pipelines/clusters``.
+    tls : Path or None
+        Folder of certificates; None takes the cluster file's, and without any nothing is encrypted.
     """
 
     n_procs: int | None = None
     device: str = "auto"
     scheduler: str | None = None
     settings: ClusterSettings | None = None
+    tls: Path | None = None
+
+    @property
+    def certificates(self) -> Path | None:
+        """Folder of certificates that is asked for here or in the cluster file."""
+        named = self.settings.tls if self.settings is not None else None
+        return self.tls or (Path(named) if named is not None else None)
 
 
 @dataclass(frozen=True)
@@ -124,11 +135,15 @@ def connect(choice: ClusterChoice) -> Iterator[Crew]:
 
 @contextlib.contextmanager
 def _existing(choice: ClusterChoice) -> Iterator[Crew]:
+    security = None if choice.certificates is None else security_of(choice.certificates)
     try:
-        client = Client(choice.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+        client = Client(
+            choice.scheduler, timeout=CONNECT_SECONDS, set_as_default=False, security=security or Security()
+        )
+    except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"--scheduler {choice.scheduler}: no Dask scheduler answers there: {error}"
+            f"--scheduler {choice.scheduler}: no Dask scheduler answers there: {error}",
+            hint="an address tls://HOST:PORT needs --tls with certificates of its own authority",
         ) from error
     with client:
         totals = resources_of(client)
@@ -155,12 +170,18 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
         gpus = min(gpus, settings.gpus)
     if choice.device == "cuda" and gpus == 0:
         raise UsageError("--device cuda: no usable GPU was found on this machine", hint="use --device auto")
+    security = Security() if choice.certificates is None else security_of(choice.certificates)
     folder = tempfile.mkdtemp(prefix="epvs-cohort-")
+    comms = {"protocol": "tcp://" if choice.certificates is None else "tls://", "security": security}
+    workers = _workers(n_procs, gpus, settings, Path(folder))
+    for worker in workers.values():
+        worker["options"].update(comms)
     cluster = SpecCluster(
-        workers=_workers(n_procs, gpus, settings, Path(folder)),
+        workers=workers,
         scheduler={
             "cls": Scheduler,
             "options": {
+                **comms,
                 "host": _LOOPBACK,
                 "port": 0,
                 "dashboard": True,
@@ -168,9 +189,13 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
             },
         },
         silence_logs=logging.ERROR,
+        security=security,
     )
     try:
-        with cluster, Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False) as client:
+        with (
+            cluster,
+            Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False, security=security) as client,
+        ):
             _log.info("dashboard: %s", client.dashboard_link)
             client.register_plugin(QuietHeartbeat())
             yield Crew(

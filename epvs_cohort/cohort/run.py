@@ -26,6 +26,7 @@ from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import require_folder, sweep
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.parts import OutputPaths, Parts
+from epvs_cohort.data.pseudonyms import Secret, pseudonymised
 from epvs_cohort.data.tables import DECISION_COLUMNS, reserved_names
 from epvs_cohort.errors import OutputError, StoppedError
 from epvs_cohort.model.bundle import Bundle, bundled_models, check_fits, load_bundle
@@ -59,6 +60,8 @@ class RunRequest:
         Write heatmap and lesion labels of each scan in its native space.
     decisions : mapping of str to Decision or None
         What people decided about scans: columns of the table of counts. A rejected scan is counted as any other.
+    secret : Secret or None
+        Scans, subjects and sessions stand under pseudonyms that it keys.
     """
 
     scans: Path
@@ -71,6 +74,7 @@ class RunRequest:
     verify: bool = False
     save_maps: bool = False
     decisions: Mapping[str, Decision] | None = None
+    secret: Secret | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Prepared:
 
 
 def make_ready(request: RunRequest) -> Prepared:
-    """Check all that can be checked before the work starts, and plan it; nothing is written.
+    """Check all that can be checked before the work starts, and plan it; nothing is written but links of pseudonyms.
 
     Raises
     ------
@@ -146,6 +150,8 @@ def make_ready(request: RunRequest) -> Prepared:
     reserved = reserved_names(protocol.roi.regions) | {column.name for column in added}
     options = replace(request.discover, reserved=reserved)
     discovery = discover(request.scans, options)
+    if request.secret is not None:
+        discovery = replace(discovery, scans=pseudonymised(discovery.scans, request.secret))
     order = RunOrder(
         PrepareOrder(protocol, store.absolute(), request.verify, request.overwrite, roi_model_id(protocol)),
         InferOrder(

@@ -57,18 +57,19 @@ def check_claim(path: Path, shape: tuple[int, ...], affine: FloatArray, settings
     return Claim((i, j, k), affine, notes + _check_geometry(path, affine, settings))
 
 
-def check_memory(path: Path, shape: tuple[int, ...], settings: InputSettings) -> None:
-    """Check the memory of that many voxels as float32.
+def check_memory(path: Path, shape: tuple[int, ...], settings: InputSettings, bytes_a_voxel: int = 4) -> None:
+    """Check the memory of that many voxels, as float32 or with another number of bytes each.
 
     Raises
     ------
     TooLargeError
         More than ``settings.max_gib``.
     """
-    gib = 4 * math.prod(shape) / _BYTES_PER_GIB
+    gib = bytes_a_voxel * math.prod(shape) / _BYTES_PER_GIB
     if gib > settings.max_gib:
+        how = "as float32" if bytes_a_voxel == 4 else f"at {bytes_a_voxel} bytes each while they are read"
         raise TooLargeError(
-            f"{path}: the header claims {_times(shape)} voxels, {gib:.3g} GiB as float32; "
+            f"{path}: the header claims {_times(shape)} voxels, {gib:.3g} GiB {how}; "
             f"the limit is {settings.max_gib:g} GiB",
             hint="if the scan really is this large, raise input.max_gib in the protocol",
         )

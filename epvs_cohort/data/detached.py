@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from epvs_cohort.data.names import shown
-from epvs_cohort.data.sniff import PROMISED, content_of, extension_of, opened
+from epvs_cohort.data.sniff import PROMISED, content_of, extension_of, opened, require_regular
 from epvs_cohort.errors import UnreadableError
 
 _MAX_HEADER_BYTES = 4 << 20
@@ -22,6 +22,11 @@ _MAX_FILES = 1 << 16
 _LOCAL = (b"LOCAL", b"Local", b"local")
 _META_LIST = re.compile(rb"LIST(\s+(\d+)\D*)?")
 _META_NUMBERED = re.compile(rb"([^%\s]*%\d{0,3}d[^%\s]*)((?:\s+-?\d+){0,3})")
+#: MetaIO keeps what belongs to an axis in arrays for ten of them, and writes on behind their end.
+_META_AXES = re.compile(rb"NDims\s*[=:]\s*([^\s=:]*)")
+_META_LEGAL_AXES = re.compile(rb"[1-9]")
+#: Teem writes a field of more bytes behind the end of its 1024 when it complains of it.
+_NRRD_LONGEST_FIELD = 900
 _NRRD_FIELD = re.compile(rb"data ?file: +(.*)", re.IGNORECASE | re.DOTALL)
 _NRRD_NUMBERED = re.compile(rb"([^%\s]*%\d{0,3}d[^%\s]*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?\s*")
 
@@ -58,7 +63,7 @@ def check_data_files(path: Path) -> None:
     """
     for file in data_files_of(path):
         try:
-            file.stat()
+            require_regular(file)
         except OSError as error:
             raise missing_data_file(path, file, error.strerror or str(error)) from error
 
@@ -83,6 +88,9 @@ def _lines(path: Path, handle: io.BufferedReader) -> Iterator[bytes]:
 def _of_metaimage(path: Path, lines: Iterator[bytes]) -> list[bytes]:
     fields: dict[bytes, bytes] = {}
     for line in lines:
+        for axes in _META_AXES.findall(line):
+            if not _META_LEGAL_AXES.fullmatch(axes):
+                raise UnreadableError(f"{path}: damaged header: NDims {_short(axes)}, legal are 1 to 9")
         name, *value = (part.strip() for part in re.split(rb"[=:]", line, maxsplit=1))
         fields[name] = b"".join(value)
         if name == b"ElementDataFile":
@@ -95,6 +103,10 @@ def _of_metaimage(path: Path, lines: Iterator[bytes]) -> list[bytes]:
     if b"%" in named:
         return _of_meta_pattern(path, named, _extents(path, fields))
     return [named]
+
+
+def _short(text: bytes) -> str:
+    return repr(text[:40]) + ("..." if len(text) > 40 else "")
 
 
 def _extents(path: Path, fields: dict[bytes, bytes]) -> list[int]:
@@ -156,6 +168,12 @@ def _of_nrrd(path: Path, lines: Iterator[bytes]) -> list[bytes]:
         line = line.rstrip(b"\r\n")
         if not line:
             return []
+        free = line.startswith(b"#") or (b":=" in line and b": " not in line)
+        if len(line) > _NRRD_LONGEST_FIELD and not free:
+            raise UnreadableError(
+                f"{path}: damaged header: a field of {len(line)} bytes ({_short(line)}), legal are "
+                f"{_NRRD_LONGEST_FIELD}"
+            )
         field = _NRRD_FIELD.fullmatch(line)
         if field is None:
             continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from epvs_cohort.data.names import is_utf8, not_utf8_words, shown
 from epvs_cohort.data.sidecar import iso_date, scanner_name
@@ -55,7 +57,10 @@ _DAMAGED = (
     AttributeError,
     NotImplementedError,
     OverflowError,
+    # Sequences within sequences, deeper than the reader can follow.
+    RecursionError,
     struct.error,
+    zlib.error,
 )
 #: Bytes of tag, VR and length before the pixels (DICOM PS3.5, 7.1), for the uncompressed little-endian syntaxes.
 _ELEMENT_HEADER = {str(ExplicitVRLittleEndian): 12, str(ImplicitVRLittleEndian): 8}
@@ -70,6 +75,9 @@ DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 _STEP_TOLERANCE = 0.25
 _STEP_NOTED = 0.05
 _DOUBLED_MM = 1e-3
+
+#: Images in one folder beyond this are not told apart: one is legal.
+_MOST_GROUPS = 12
 
 #: Direction cosines closer than this belong to one image.
 _SAME_PLANE = 0.05
@@ -145,8 +153,9 @@ def find_series(folder: Path) -> Series:
         raise UnreadableError(f"{folder}: no DICOM image in this folder")
     if len(groups) > 1:
         listed = "; ".join(sorted(f"{g[0].label}, {len(g)} files from {g[0].path.name}" for g in groups))
+        found = f"more than {_MOST_GROUPS}" if len(groups) > _MOST_GROUPS else str(len(groups))
         raise UnsuitableImageError(
-            f"{folder}: {len(groups)} DICOM images in one folder, exactly one is legal: {listed}",
+            f"{folder}: {found} DICOM images in one folder, exactly one is legal: {listed}",
             hint="put each series (and each echo) in a folder of its own",
         )
     return _stacked(folder, slices)
@@ -162,6 +171,8 @@ def _grouped(slices: Sequence[_Slice]) -> list[list[_Slice]]:
                 break
         else:
             groups.append([one])
+            if len(groups) > _MOST_GROUPS:
+                break
     return groups
 
 
@@ -210,6 +221,7 @@ def _slice_of(path: Path) -> _Slice | None:
     try:
         with warnings.catch_warnings(), opened(path) as handle:
             warnings.simplefilter("ignore")
+            _check_syntax(path)
             header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(_TAGS))
             if "Rows" not in header or "Columns" not in header:
                 return None
@@ -232,6 +244,15 @@ def _slice_of(path: Path) -> _Slice | None:
             )
     except _DAMAGED as error:
         raise UnreadableError(f"{path}: damaged DICOM header: {error}") from error
+
+
+def _check_syntax(path: Path) -> None:
+    """Refuse a deflated data set: all of it would be inflated, whatever its size, before a tag can be read."""
+    if str(read_file_meta_info(path).get("TransferSyntaxUID")) == str(DeflatedExplicitVRLittleEndian):
+        raise UnsuitableImageError(
+            f"{path}: a deflated DICOM file (transfer syntax {DeflatedExplicitVRLittleEndian}), which is not read here",
+            hint="convert the series, for example with dcm2niix to NIfTI",
+        )
 
 
 def _numbers(value: object) -> tuple[float, ...]:
@@ -280,6 +301,7 @@ def _stacked(folder: Path, slices: Sequence[_Slice]) -> Series:
         if (len(one.spacing), len(one.orientation), len(one.position)) != (2, 6, 3):
             raise UnsuitableImageError(f"{one.path}: no pixel spacing, orientation or position in its header")
     _check_alike(slices)
+    _check_plane(first)
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     normal = np.cross(row, column)
     ordered = sorted(slices, key=lambda one: float(np.dot(one.position, normal)))
@@ -305,6 +327,18 @@ def _stacked(folder: Path, slices: Sequence[_Slice]) -> Series:
         notes=beyond + uneven,
         padded=padded,
     )
+
+
+def _check_plane(one: _Slice) -> None:
+    """Pixel spacing above 0, and direction cosines that are cosines: others would mirror or stretch the voxels."""
+    row, column = np.array(one.orientation[:3]), np.array(one.orientation[3:])
+    lengths = (float(np.linalg.norm(row)), float(np.linalg.norm(column)))
+    legal = np.allclose(lengths, 1.0, atol=_SAME_PLANE) and abs(float(row @ column)) <= _SAME_PLANE
+    if not (legal and min(one.spacing) > 0.0):
+        raise UnsuitableImageError(
+            f"{one.path}: pixel spacing {list(one.spacing)} and orientation {list(one.orientation)}; legal are "
+            "spacings above 0, and two directions of length 1 at right angles"
+        )
 
 
 def _check_alike(slices: Sequence[_Slice]) -> None:

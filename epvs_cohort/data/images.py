@@ -169,9 +169,16 @@ def _itk_header(path: Path, settings: InputSettings) -> Claim:
     if len(shape) < 3:
         return check_claim(path, shape, np.eye(4), settings)
     claim = check_claim(path, shape, _ras_affine(reader), settings)
-    # ITK loads every volume of a 4D file before the first can be taken.
-    check_memory(path, shape, settings)
+    # ITK loads every volume of a 4D file before the first can be taken, and as they are stored.
+    check_memory(path, shape, settings, _bytes_a_voxel(reader.GetPixelID()))
     return claim
+
+
+def _bytes_a_voxel(pixel_id: int) -> int:
+    """What a voxel takes while ITK's image and the copy of it (`_compact`) are both in memory."""
+    stored = int(sitk.Image(1, 1, 1, pixel_id).GetSizeOfPixelComponent())
+    floating = pixel_id in (sitk.sitkFloat32, sitk.sitkFloat64)
+    return stored + (4 if floating else min(stored, 4))
 
 
 def _ras_affine(reader: sitk.ImageFileReader) -> FloatArray:

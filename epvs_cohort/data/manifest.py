@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from epvs_cohort.errors import ManifestError
+from epvs_cohort.data.sniff import require_regular
+from epvs_cohort.errors import ManifestError, UnreadableError
 from epvs_cohort.records import Scalar, Scan
 
 REQUIRED = ("scan", "path")
@@ -22,6 +23,7 @@ OPTIONAL = ("subject", "session", "aseg", "aseg_to_scan", "mask", "ac_slice")
 
 _DELIMITERS = (",", "\t", ";")
 _ERRORS_SHOWN = 10
+_MAX_TABLE_BYTES = 64 << 20
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})", re.ASCII)
 #: No leading zero before another digit (an identifier), and nothing that a float cannot hold.
 _REAL = re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
@@ -145,9 +147,15 @@ def check_clash(path: Path, names: Iterable[str], reserved: frozenset[str]) -> N
 
 def _text(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        require_regular(path)
+        with path.open("rb") as handle:
+            raw = handle.read(_MAX_TABLE_BYTES + 1)
+    except UnreadableError as error:
+        raise ManifestError(error.message) from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(raw) > _MAX_TABLE_BYTES:
+        raise ManifestError(f"{path}: more than {_MAX_TABLE_BYTES >> 20} MiB; no table of scans is as large")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from epvs_cohort.errors import StoreError
 from epvs_cohort.geometry import MNI_ANTERIOR_COMMISSURE_MM, apply_affine
 from epvs_cohort.records import Detection, Float32Array, Lesion, MniMap, PreparedVolume
 
@@ -174,10 +175,21 @@ def encode(picture: Pillow.Image, *, quality: int = 70) -> bytes:
 
 
 def decode(content: bytes) -> Pillow.Image:
-    """Picture from WebP or PNG bytes, fully loaded."""
-    with Pillow.open(io.BytesIO(content)) as picture:
-        picture.load()
-        return picture.copy()
+    """Picture from WebP or PNG bytes, fully loaded.
+
+    Raises
+    ------
+    StoreError
+        It is neither, is damaged, or claims more pixels than any picture of ours.
+    """
+    try:
+        with Pillow.open(io.BytesIO(content), formats=("WEBP", "PNG")) as picture:
+            picture.load()
+            return picture.copy()
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        raise StoreError(
+            f"a picture of the store cannot be read: {error}", hint="run with --overwrite: it is drawn again"
+        ) from error
 
 
 def ac_grid_voxel(mni: MniMap) -> tuple[float, float, float]:

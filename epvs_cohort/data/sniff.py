@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +44,10 @@ MAX_DEFLATE_RATIO = 1032
 _HEAD_BYTES = 4096
 _INNER_BYTES = 512
 _PIECE_BYTES = 1 << 18
+#: Members of a gzip file beyond this must hold so many uncompressed bytes each, on average: one that holds hardly
+#: anything takes as long to begin as one of some thousand bytes.
+_FREE_MEMBERS = 1024
+_LEAST_MEMBER_BYTES = 256
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _MAGICS: tuple[tuple[int, bytes, str], ...] = (
@@ -91,10 +97,11 @@ def opened(path: Path) -> Iterator[FileIO]:
     Raises
     ------
     UnreadableError
-        Missing, empty, a folder, not permitted, or the disk fails while it is read.
+        Missing, empty, a folder, a pipe or device, not permitted, or the disk fails while it is read.
     """
     try:
-        with FileIO(path) as handle:
+        require_regular(path)
+        with FileIO(path, opener=_without_waiting) as handle:
             if path.stat().st_size == 0:
                 raise UnreadableError(f"{shown(path)}: the file is empty (0 bytes)")
             yield handle
@@ -110,6 +117,26 @@ def opened(path: Path) -> Iterator[FileIO]:
         ) from error
     except OSError as error:
         raise UnreadableError(f"{shown(path)}: cannot be read: {error.strerror or error}") from error
+
+
+def require_regular(path: Path) -> None:
+    """Check that a path leads to a file with bytes of its own: a pipe would be waited for, a device has no end.
+
+    Raises
+    ------
+    UnreadableError
+        It leads to a pipe, a socket or a device.
+    OSError
+        It cannot be looked up.
+    """
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise UnreadableError(f"{shown(path)}: a pipe, socket or device, where a file was expected")
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    # Should a pipe take the place of the file after all, nobody is waited for at its other end.
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def content_of(path: Path) -> str:
@@ -199,6 +226,7 @@ class Inflater:
         self._stream = _inflater.decompressobj(_GZIP_WBITS)
         self._pending = b""
         self._given = 0
+        self._members = 1
 
     def readinto(self, view: memoryview) -> int:
         """Fill ``view`` (bytes); the number filled, less than asked only at the end of the data.
@@ -250,6 +278,11 @@ class Inflater:
         rest = self._stream.unused_data or self._handle.read(_PIECE_BYTES)
         if not rest.startswith(_GZIP_MAGIC):
             return False
+        self._members += 1
+        if self._members > _FREE_MEMBERS and self._given < self._members * _LEAST_MEMBER_BYTES:
+            raise UnreadableError(
+                f"{self._path}: damaged gzip data: {self._members} members hold {self._given} bytes together"
+            )
         self._stream = _inflater.decompressobj(_GZIP_WBITS)
         self._pending = rest
         return True

@@ -292,7 +292,9 @@ class PreparedStore:
         """File name to encoded picture; empty where there are none."""
         try:
             with zipfile.ZipFile(self.folder(key) / PICTURES) as archive:
-                return {name: archive.read(name) for name in archive.namelist()}
+                # Ours are stored as they are; what is compressed could unpack to any size.
+                stored = [each for each in archive.infolist() if each.compress_type == zipfile.ZIP_STORED]
+                return {each.filename: archive.read(each) for each in stored}
         except (OSError, zipfile.BadZipFile):
             return {}
 

@@ -50,7 +50,8 @@ def bundle_folder(name_or_dir: str, parent: Path) -> Path:
     """
     names = bundled_names(parent)
     folder = parent / name_or_dir if name_or_dir in names else Path(name_or_dir)
-    if not folder.is_dir():
+    # Of a name too long for a folder, os.path says no where Path raises.
+    if not os.path.isdir(folder):
         raise ModelError(
             f"model {name_or_dir!r}: neither a bundled name nor a folder",
             hint=f"bundled models: {', '.join(names) or 'none'}",
