@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from PIL import Image as Pillow
 from PIL import ImageDraw
@@ -15,7 +16,6 @@ from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.decisions import decisions_in
 from epvs_cohort.data.pictures import decode, heat_colours, write
 from epvs_cohort.data.store import PreparedStore
-from epvs_cohort.geometry import FloatArray
 from epvs_cohort.report.cohort_content import kept_lesions
 from epvs_cohort.report.cohort_maps import DensityPlane, density_caption, density_planes
 from epvs_cohort.report.cohort_mosaic import THUMB, ac_picture
@@ -81,7 +81,7 @@ def _mosaics(reviewed: Reviewed, store: PreparedStore) -> Iterator[Pillow.Image]
         yield _page(tiles)
 
 
-def _tile(slice_: Pillow.Image, scan: pd.Series, *, flagged: bool) -> Pillow.Image:
+def _tile(slice_: Pillow.Image, scan: pd.Series[Any], *, flagged: bool) -> Pillow.Image:
     tile = Pillow.new("RGB", (THUMB[0], THUMB[1] + _LINES), _GROUND)
     tile.paste(slice_.convert("RGB").resize(THUMB, Pillow.Resampling.LANCZOS))
     if flagged:
@@ -136,9 +136,8 @@ def _draw_plane(page: Pillow.Image, plane: DensityPlane, left: int) -> None:
 
 def _draw_key(page: Pillow.Image, top: float, y: int) -> None:
     steps = 192
-    shares: FloatArray = pd.Series(range(steps)).to_numpy(dtype="float64") / (steps - 1)
     draw = ImageDraw.Draw(page)
-    for n, (r, g, b) in enumerate(heat_colours(shares).astype(int)):
+    for n, (r, g, b) in enumerate(heat_colours(np.linspace(0.0, 1.0, steps)).astype(int)):
         draw.line((_LEFT + n, y, _LEFT + n, y + 14), fill=(int(r), int(g), int(b)))
     write(page, "0", (_LEFT, y + 18), size=12)
     write(page, number(float(f"{top:.3g}")), (_LEFT + steps - 24, y + 18), size=12)
