@@ -60,7 +60,7 @@ def test_a_local_cluster_talks_tls_to_its_own_alone(
     with connect(ClusterChoice(device="cpu", settings=load_cluster(str(file)))) as crew:
         crew.client.wait_for_workers(1, timeout=60)
         assert crew.client.submit(sum, [1, 2]).result(timeout=60) == 3
-        scheduler = str(crew.client.scheduler.address)
+        scheduler = str(crew.client.scheduler_info(n_workers=0)["address"])
         workers = list(crew.client.scheduler_info(n_workers=-1)["workers"])
         assert [address.partition("://")[0] for address in (scheduler, *workers)] == ["tls", "tls"]
         for address, security in (
