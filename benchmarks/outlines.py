@@ -47,6 +47,7 @@ from epvs_cohort.model.roi_bundle import (
     roi_bundles_dir,
 )
 from epvs_cohort.model.segment import Segmenter
+from epvs_cohort.prepare.elastix import Volume, to_itk
 from epvs_cohort.prepare.label_fit import fit_labels
 from epvs_cohort.prepare.mask import soft_mask
 from epvs_cohort.prepare.register import ROI_CENTER_MM, Rigid, register_rigid, similarity_part
@@ -224,10 +225,18 @@ def _looks(models: Models) -> Looks:
     return Looks(Segmenter(pair.head, threads=1).segment, Segmenter(pair.near, threads=1).segment_around)
 
 
+def _load(models: Models | None) -> None:
+    """Load what a process loads once, so that no way is charged with it."""
+    to_itk(Volume(np.zeros((2, 2, 2), dtype=np.float32), load_atlas().grid.affine))
+    if models is not None:
+        _looks(models)
+
+
 def measure(order: Order) -> list[Measured]:
     """Outline one head in each way and compare with the truth."""
     torch.set_num_threads(1)
     options = order.options
+    _load(order.models)
     case = simulated_case(order.person, options.seed, order.number, options.voxel_mm)
     return [measured_way(case, order, way) for way in options.ways]
 
