@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 import epvs_cohort
-from epvs_cohort.errors import EpvsError
+from epvs_cohort.errors import EpvsError, StoppedError
 
 #: Command to the module and name it is loaded from, and its help in one line: torch, ITK and Dask take seconds to
 #: load, so a command is loaded when it is called.
@@ -65,6 +65,13 @@ class OnDemand(TyperGroup):
         """Name, command and remaining arguments; the command is the loaded one."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None else load_command(name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an interrupt that it did not take itself, as while it loads, stops early as any other."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise StoppedError("interrupted", hint="what was finished before is kept") from error
 
 
 def load_command(name: str) -> Any:
@@ -128,7 +135,10 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 def main() -> None:
     """Run the command and leave with its exit code; an error of ours is two lines, never a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Under nohup the end of the terminal stays without effect.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         app()
     except EpvsError as error:

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlu
 from distributed.comm.core import CommClosedError
 
 from epvs_cohort.cluster_settings import ClusterSettings
+from epvs_cohort.data.files import sweep, temporary_beside
 from epvs_cohort.errors import UsageError
 from epvs_cohort.model.device import gpu_count
 from epvs_cohort.model.predict import Precision, bfloat16_is_fast
@@ -89,11 +90,18 @@ class Crew:
     infer_slots: int
     infer_resource: str
     device: str
+    settings: ClusterSettings
 
     @property
     def batch(self) -> int:
         """Scans of one prediction task."""
-        return BATCH[self.device]
+        return self.settings.batch or BATCH[self.device]
+
+    @property
+    def seconds_per_scan(self) -> float | None:
+        """Time that a scan may take to be prepared, and again to be predicted."""
+        minutes = self.settings.minutes_per_scan
+        return None if minutes is None else 60.0 * minutes
 
 
 def usable_cores() -> int:
@@ -131,8 +139,8 @@ def _existing(choice: ClusterChoice) -> Iterator[Crew]:
             f"--scheduler {choice.scheduler}: no Dask scheduler answers there: {error}"
         ) from error
     with client:
-        totals = resources_of(client)
         workers = client.scheduler_info(n_workers=-1)["workers"]
+        totals = resources_of(workers.values())
         resource = "GPU" if totals.get("GPU") and choice.device != "cpu" else "infer"
         if not totals.get("prepare") or not totals.get(resource):
             raise UsageError(
@@ -143,7 +151,8 @@ def _existing(choice: ClusterChoice) -> Iterator[Crew]:
         if choice.device == "cuda" and resource != "GPU":
             raise UsageError(f"--device cuda: no worker of {choice.scheduler} declares the resource GPU")
         device = "cuda" if resource == "GPU" else "cpu"
-        yield Crew(client, int(totals["prepare"]), int(totals[resource]), resource, device)
+        settings = choice.settings or ClusterSettings(name="existing")
+        yield Crew(client, int(totals["prepare"]), int(totals[resource]), resource, device, settings)
 
 
 @contextlib.contextmanager
@@ -155,9 +164,13 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
         gpus = min(gpus, settings.gpus)
     if choice.device == "cuda" and gpus == 0:
         raise UsageError("--device cuda: no usable GPU was found on this machine", hint="use --device auto")
-    folder = tempfile.mkdtemp(prefix="epvs-cohort-")
+    # Named as our other temporary files, so that what a killed run leaves is swept by the next.
+    temporary = Path(tempfile.gettempdir())
+    sweep(temporary)
+    folder = temporary_beside(temporary / "epvs-cohort")
+    folder.mkdir(mode=0o700)
     cluster = SpecCluster(
-        workers=_workers(n_procs, gpus, settings, Path(folder)),
+        workers=_workers(n_procs, gpus, settings, folder),
         scheduler={
             "cls": Scheduler,
             "options": {
@@ -173,9 +186,8 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
         with cluster, Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False) as client:
             _log.info("dashboard: %s", client.dashboard_link)
             client.register_plugin(QuietHeartbeat())
-            yield Crew(
-                client, n_procs, gpus or n_procs, "GPU" if gpus else "infer", "cuda" if gpus else "cpu"
-            )
+            resource, device = ("GPU", "cuda") if gpus else ("infer", "cpu")
+            yield Crew(client, n_procs, gpus or n_procs, resource, device, settings)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -192,10 +204,20 @@ def gpu_name(number: int) -> str:
     return allowed[number].strip() if number < len(allowed) else str(number)
 
 
-def resources_of(client: Client) -> dict[str, float]:
-    """Sum of the resources that the workers of a cluster declare."""
+def workers_at_work(client: Client) -> dict[str, dict[str, Any]]:
+    """Workers that take tasks or work on one: not those that wait because their memory is full."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {
+        address: worker
+        for address, worker in workers.items()
+        if worker["status"] == "running" or worker["metrics"].get("executing", 0) > 0
+    }
+
+
+def resources_of(workers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Sum of the resources that workers declare."""
     totals: dict[str, float] = {}
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+    for worker in workers:
         for name, amount in worker["resources"].items():
             totals[name] = totals.get(name, 0.0) + amount
     return totals

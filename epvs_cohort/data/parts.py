@@ -140,14 +140,25 @@ class Parts:
         """
         names = columns if columns is not None else part_schema().names
         empty = pa.schema([part_schema().field(name) for name in names]).empty_table()
-        tables = [_numbered(empty, 0), *(self._one(number, path, names) for number, path in self._files())]
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables([_numbered(empty, 0), *self._all(names)])
         newest = {key: row for row, key in enumerate(keys_of(table))}
         return table.take(pa.array(sorted(newest.values()), type=pa.int64()))
+
+    def _all(self, columns: list[str]) -> list[pa.Table]:
+        while True:
+            files = self._files()
+            try:
+                return [self._one(number, path, columns) for number, path in files]
+            except FileNotFoundError as error:
+                # A run that is finishing has put the parts into one file meanwhile.
+                if self._files() == files:
+                    raise OutputError(f"{error.filename}: not readable: {error}") from error
 
     def _one(self, number: int, path: Path, columns: list[str]) -> pa.Table:
         try:
             return _numbered(pq.read_table(path, columns=columns), number)
+        except FileNotFoundError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise OutputError(
                 f"{path}: no readable part: {error}", hint="delete it: its scans are redone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,24 @@ def test_rows_that_an_overwriting_start_made_stale_do_not_pass_for_new(tmp_path:
     parts.write([a_row("a", 2.0)])
     parts.consolidate(stale_below=2)
     assert parts.read(["scan", "count"]).to_pylist() == [{"scan": "a", "count": 2.0, "part_number": 2}]
+
+
+def test_a_reader_meets_whole_rows_while_parts_are_put_into_one(tmp_path: Path) -> None:
+    parts, over = Parts(tmp_path), threading.Event()
+    parts.write([a_row("a", 1.0)])
+
+    def work() -> None:
+        for count in range(40):
+            parts.write([a_row("b", float(count))])
+            parts.consolidate()
+        over.set()
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    looks = 0
+    while not over.is_set():
+        keys = keys_of(Parts(tmp_path).read(["scan"]))
+        assert keys in (["a"], ["a", "b"])
+        looks += 1
+    writer.join()
+    assert looks > 5
