@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,8 @@ _LOOPBACK = "127.0.0.1"
 
 #: Seconds to wait for a scheduler or for the first worker.
 CONNECT_SECONDS = 60
+#: Seconds in which a worker must answer first: to load its libraries from a slow disk takes minutes.
+ANSWER_SECONDS = 600
 
 #: Scans of one prediction task: several fill a GPU; on a CPU they run one by one anyway, so few lose least.
 BATCH = {"cuda": 8, "cpu": 2}
@@ -57,6 +61,21 @@ class QuietHeartbeat(WorkerPlugin):
 def _no_closed_heartbeat(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     return not (isinstance(error, CommClosedError) and "heartbeat" in record.getMessage())
+
+
+class DeafToTheKeyboard(WorkerPlugin):
+    """Keeps workers of our own cluster from answering an interrupt.
+
+    A terminal sends it to every process of a run; the driver alone answers it, and ends the others.
+    """
+
+    name = "epvs-cohort-deaf-to-the-keyboard"
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore interrupts in the worker's process, whose loop is in its main thread."""
+        del worker
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -169,33 +188,29 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
     sweep(temporary)
     folder = temporary_beside(temporary / "epvs-cohort")
     folder.mkdir(mode=0o700)
-    cluster = SpecCluster(
-        workers=_workers(n_procs, gpus, settings, folder),
-        scheduler={
-            "cls": Scheduler,
-            "options": {
-                "host": _LOOPBACK,
-                "port": 0,
-                "dashboard": True,
-                "dashboard_address": f"{_LOOPBACK}:0",
-            },
-        },
-        silence_logs=logging.ERROR,
-    )
     try:
+        cluster = _started(_workers(n_procs, gpus, settings, folder))
         with cluster, Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False) as client:
             _log.info("dashboard: %s", client.dashboard_link)
             client.register_plugin(QuietHeartbeat())
+            client.register_plugin(DeafToTheKeyboard())
             resource, device = ("GPU", "cuda") if gpus else ("infer", "cpu")
             yield Crew(client, n_procs, gpus or n_procs, resource, device, settings)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _started(workers: dict[str, Any]) -> SpecCluster:
+    scheduler = {"host": _LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": f"{_LOOPBACK}:0"}
+    return SpecCluster(
+        workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=logging.ERROR
+    )
+
+
 def settled_precision(crew: Crew) -> Precision:
     """Precision of a whole run, as one of its predicting workers finds it fast; mixed workers never mix it."""
     asked = crew.client.submit(bfloat16_is_fast, crew.device, pure=False, resources={crew.infer_resource: 1})
-    return "bfloat16" if asked.result(timeout=CONNECT_SECONDS) else "float32"
+    return "bfloat16" if asked.result(timeout=ANSWER_SECONDS) else "float32"
 
 
 def gpu_name(number: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from distributed import Client, KilledWorker, wait
 
-from epvs_cohort.cohort.cluster import Crew, resources_of, workers_at_work
+from epvs_cohort.cohort.cluster import ANSWER_SECONDS, Crew, resources_of, workers_at_work
 from epvs_cohort.cohort.infer_task import Ready
 from epvs_cohort.cohort.order import PrepareOrder, RunOrder
 from epvs_cohort.cohort.rows import Row
@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 READY_BATCHES = 3
 #: Batches under way on each predicting worker: one at work, one waiting so that it never idles.
 BATCHES_IN_FLIGHT = 2
-#: Seconds between looks at whether the workers are still there, and without any of them until the run stops.
+#: Seconds between looks at whether the workers are still there, and without any of them until the run stops: those that
+#: died may all be loading their libraries anew.
 LOOK_SECONDS = 5.0
-LONELY_SECONDS = 120.0
+LONELY_SECONDS = float(ANSWER_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def ran_too_long(client: Client, keys: Sequence[str], seconds_per_scan: float | 
     """Whether a task that lost its worker just now had run for as long as its scans may."""
     if seconds_per_scan is None:
         return False
-    began = [stamp for stamp, told in client.get_events(_TOPIC) if told == list(keys)]
+    # What went over the network as a list comes back as a tuple.
+    began = [stamp for stamp, told in client.get_events(_TOPIC) if list(told) == list(keys)]
     now: float = client.run_on_scheduler(time.time)
     return bool(began) and now - began[-1] >= seconds_per_scan * len(keys)
