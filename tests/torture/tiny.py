@@ -19,6 +19,7 @@ from epvs_cohort.protocol import (
     Protocol,
     QualitySettings,
     RegistrationSettings,
+    load_protocol,
 )
 
 #: Covers the basal ganglia coarsely.
@@ -39,6 +40,7 @@ class Tiny:
 
     scans: Path
     protocol: Protocol
+    protocol_file: Path
 
 
 def make_tiny(folder: Path, n_scans: int, seed: int = 1) -> Tiny:
@@ -48,7 +50,21 @@ def make_tiny(folder: Path, n_scans: int, seed: int = 1) -> Tiny:
     for number in range(n_scans):
         nib.save(head(seed * 1000 + number), scans / f"s{number:02d}.nii.gz")
     model = make_model(folder / "model", seed=0)
-    return Tiny(scans, PROTOCOL.model_copy(update={"model": str(model)}))
+    return with_protocol(scans, folder / "tiny.toml", PROTOCOL.model_copy(update={"model": str(model)}))
+
+
+def with_protocol(scans: Path, file: Path, protocol: Protocol) -> Tiny:
+    """The protocol as a file, for a run that is started as a command."""
+    grid, registration = protocol.grid, protocol.registration
+    file.write_text(
+        f'name = "{protocol.name}"\nmodel = "{protocol.model}"\n'
+        f"[grid]\nshape = {list(grid.shape)}\nspacing_mm = {list(grid.spacing_mm)}\n"
+        f"[registration]\nresolution_mm = {registration.resolution_mm}\nseed = {registration.seed}\n"
+        f"[detection]\nconnectivity = {protocol.detection.connectivity}\n"
+        "[quality.bounds]\n"
+    )
+    assert load_protocol(str(file)) == protocol
+    return Tiny(scans, protocol, file)
 
 
 def head(seed: int) -> nib.Nifti1Image:
@@ -69,8 +85,8 @@ def head(seed: int) -> nib.Nifti1Image:
     )
     inside = np.argwhere(where > 0)
     dots[tuple(inside[rng.choice(len(inside), rng.integers(2, 12), replace=False)].T)] = 1.0
-    data = 300 * (data + dots) + rng.normal(0, 6, shape)
-    return nib.Nifti1Image(np.clip(data, 0, None).astype(np.int16), affine)
+    noisy = 300 * (data + dots) + rng.normal(0, 6, shape)
+    return nib.Nifti1Image(np.clip(noisy, 0, None).astype(np.int16), affine)
 
 
 def make_model(folder: Path, seed: int) -> Path:
@@ -78,7 +94,7 @@ def make_model(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     architecture = Architecture(widths=(3, 4), convs_per_level=1)
     network = GpUnet(architecture)
-    torch.nn.init.uniform_(network.last_weight, 0.001, 0.003)
+    torch.nn.init.uniform_(network.last_weight, 0.1, 0.3)
     card = ModelCard(
         name="tiny",
         architecture=architecture,
