@@ -66,13 +66,6 @@ class OnDemand(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None else load_command(name), rest
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; an interrupt that it did not take itself, as while it loads, stops early as any other."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise StoppedError("interrupted", hint="what was finished before is kept") from error
-
 
 def load_command(name: str) -> Any:
     """Load the module of a command, and make the command that Typer runs."""
@@ -129,6 +122,10 @@ def options(
     logging.getLogger("epvs_cohort").setLevel(level)
 
 
+#: Exit code that Typer gives a command that was interrupted.
+_INTERRUPTED = 130
+
+
 def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -142,11 +139,20 @@ def main() -> None:
     try:
         app()
     except EpvsError as error:
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(Text(f"error: {error.message}", style="bold red"))
-        if error.hint:
-            console.print(Text(f"hint: {error.hint}"))
-        sys.exit(error.exit_code)
+        _leave(error)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # An interrupt that no command took, as while one loads; Typer makes this code of it.
+        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
+            raise
+        _leave(StoppedError("interrupted", hint="what was finished before is kept"))
+
+
+def _leave(error: EpvsError) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text(f"error: {error.message}", style="bold red"))
+    if error.hint:
+        console.print(Text(f"hint: {error.hint}"))
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
