@@ -250,7 +250,7 @@ def _late(scan: Scan, stage: str, seconds: float) -> Failure:
         scan.key,
         stage,
         "time_limit",
-        f"{scan.path}: took longer than the {seconds / 60.0:g} minutes that a scan may take, and was ended",
+        f"{scan.path}: took longer than the {seconds / 60.0:.3g} minutes that a scan may take, and was ended",
         "if such scans really take so long, raise minutes_per_scan in the cluster file",
         seconds,
     )
