@@ -88,9 +88,9 @@ def test_a_disk_full_while_results_are_committed_and_compacted(
     assert stopped or free_kib > 100
 
 
-@pytest.mark.parametrize(
-    "scans", [1.4, *(pytest.param(n / 10, marks=pytest.mark.torture) for n in range(1, 40, 3))]
-)
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("scans", [n / 10 for n in range(1, 40, 3)])
 def test_a_disk_full_while_volumes_are_prepared(counted: Counted, tmp_path: Path, scans: float) -> None:
     with small_disk(tmp_path / "disk", int(scans * SCAN_KIB)) as disk:
         out = tmp_path / "out" / "counts.parquet"
@@ -98,6 +98,8 @@ def test_a_disk_full_while_volumes_are_prepared(counted: Counted, tmp_path: Path
         assert stops_and_goes_on(run, disk)
 
 
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
 def test_a_store_that_turns_read_only_stops_the_run_and_it_goes_on(counted: Counted, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 50_000) as disk:
         out, store = tmp_path / "out" / "counts.parquet", disk / "store"
