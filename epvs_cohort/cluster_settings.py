@@ -8,17 +8,26 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from epvs_cohort.protocol import Settings, explain, named_file, read_toml
 
-_AUTO = "auto"
+_AUTO, _NONE = "auto", "none"
 
 
 def _none_if_auto(value: object) -> object:
     return None if value == _AUTO else value
 
 
+def _none_if_none(value: object) -> object:
+    return None if value == _NONE else value
+
+
 #: TOML has no null, so its files say ``"auto"`` where the model holds None.
 Processes = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(_none_if_auto)]
 Gpus = Annotated[Annotated[int, Field(ge=0, le=64)] | None, BeforeValidator(_none_if_auto)]
 Threads = Annotated[int, Field(ge=1, le=256)]
+Batch = Annotated[Annotated[int, Field(ge=1, le=256)] | None, BeforeValidator(_none_if_auto)]
+#: As little as a tenth of a second, to try out what happens then.
+Minutes = Annotated[
+    Annotated[float, Field(gt=0.001, le=10080, allow_inf_nan=False)] | None, BeforeValidator(_none_if_none)
+]
 #: ``auto`` is what Dask makes of it: the memory of the machine over its workers.
 MemoryLimit = Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]*(\.[0-9]+)?(MiB|GiB))$")]
 
@@ -41,6 +50,11 @@ class ClusterSettings(Settings):
     tls : str or None
         Folder with ``ca.pem``, ``cert.pem`` and ``key.pem``: scheduler, workers and run then talk encrypted, and only
         to who shows a certificate of that authority.
+    batch : int or None
+        Scans of one prediction task; None is 8 on a GPU and 2 on a CPU.
+    minutes_per_scan : float or None
+        Time that a scan may take to be prepared, and again to be predicted, before it is ended as failed;
+        None lets it take any time.
     """
 
     name: str
@@ -50,6 +64,8 @@ class ClusterSettings(Settings):
     memory_limit: MemoryLimit = _AUTO
     threads: Threads = 1
     tls: Annotated[str, Field(min_length=1)] | None = None
+    batch: Batch = None
+    minutes_per_scan: Minutes = 30.0
 
 
 def load_cluster(name: str) -> ClusterSettings:

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 import epvs_cohort
-from epvs_cohort.errors import EpvsError
+from epvs_cohort.errors import EpvsError, StoppedError
 
 #: Command to the module and name it is loaded from, and its help in one line: torch, ITK and Dask take seconds to
 #: load, so a command is loaded when it is called.
@@ -122,21 +122,37 @@ def options(
     logging.getLogger("epvs_cohort").setLevel(level)
 
 
+#: Exit code that Typer gives a command that was interrupted.
+_INTERRUPTED = 130
+
+
 def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the command and leave with its exit code; an error of ours is two lines, never a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Under nohup the end of the terminal stays without effect.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         app()
     except EpvsError as error:
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(Text(f"error: {error.message}", style="bold red"))
-        if error.hint:
-            console.print(Text(f"hint: {error.hint}"))
-        sys.exit(error.exit_code)
+        _leave(error)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # An interrupt that no command took, as while one loads; Typer makes this code of it.
+        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
+            raise
+        _leave(StoppedError("interrupted", hint="what was finished before is kept"))
+
+
+def _leave(error: EpvsError) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text(f"error: {error.message}", style="bold red"))
+    if error.hint:
+        console.print(Text(f"hint: {error.hint}"))
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from distributed.security import Security
 
 from epvs_cohort.cluster_settings import ClusterSettings
 from epvs_cohort.cohort.security import security_of
+from epvs_cohort.data.files import sweep, temporary_beside
 from epvs_cohort.errors import UsageError
 from epvs_cohort.model.device import gpu_count
 from epvs_cohort.model.predict import Precision, bfloat16_is_fast
@@ -35,6 +38,8 @@ _LOOPBACK = "127.0.0.1"
 
 #: Seconds to wait for a scheduler or for the first worker.
 CONNECT_SECONDS = 60
+#: Seconds in which a worker must answer first: to load its libraries from a slow disk takes minutes.
+ANSWER_SECONDS = 600
 
 #: Scans of one prediction task: several fill a GPU; on a CPU they run one by one anyway, so few lose least.
 BATCH = {"cuda": 8, "cpu": 2}
@@ -58,6 +63,21 @@ class QuietHeartbeat(WorkerPlugin):
 def _no_closed_heartbeat(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     return not (isinstance(error, CommClosedError) and "heartbeat" in record.getMessage())
+
+
+class DeafToTheKeyboard(WorkerPlugin):
+    """Keeps workers of our own cluster from answering an interrupt.
+
+    A terminal sends it to every process of a run; the driver alone answers it, and ends the others.
+    """
+
+    name = "epvs-cohort-deaf-to-the-keyboard"
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore interrupts in the worker's process, whose loop is in its main thread."""
+        del worker
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -100,11 +120,18 @@ class Crew:
     infer_slots: int
     infer_resource: str
     device: str
+    settings: ClusterSettings
 
     @property
     def batch(self) -> int:
         """Scans of one prediction task."""
-        return BATCH[self.device]
+        return self.settings.batch or BATCH[self.device]
+
+    @property
+    def seconds_per_scan(self) -> float | None:
+        """Time that a scan may take to be prepared, and again to be predicted."""
+        minutes = self.settings.minutes_per_scan
+        return None if minutes is None else 60.0 * minutes
 
 
 def usable_cores() -> int:
@@ -146,8 +173,8 @@ def _existing(choice: ClusterChoice) -> Iterator[Crew]:
             hint="an address tls://HOST:PORT needs --tls with certificates of its own authority",
         ) from error
     with client:
-        totals = resources_of(client)
         workers = client.scheduler_info(n_workers=-1)["workers"]
+        totals = resources_of(workers.values())
         resource = "GPU" if totals.get("GPU") and choice.device != "cpu" else "infer"
         if not totals.get("prepare") or not totals.get(resource):
             raise UsageError(
@@ -158,7 +185,8 @@ def _existing(choice: ClusterChoice) -> Iterator[Crew]:
         if choice.device == "cuda" and resource != "GPU":
             raise UsageError(f"--device cuda: no worker of {choice.scheduler} declares the resource GPU")
         device = "cuda" if resource == "GPU" else "cpu"
-        yield Crew(client, int(totals["prepare"]), int(totals[resource]), resource, device)
+        settings = choice.settings or ClusterSettings(name="existing")
+        yield Crew(client, int(totals["prepare"]), int(totals[resource]), resource, device, settings)
 
 
 @contextlib.contextmanager
@@ -171,44 +199,49 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
     if choice.device == "cuda" and gpus == 0:
         raise UsageError("--device cuda: no usable GPU was found on this machine", hint="use --device auto")
     security = Security() if choice.certificates is None else security_of(choice.certificates)
-    folder = tempfile.mkdtemp(prefix="epvs-cohort-")
     comms = {"protocol": "tcp://" if choice.certificates is None else "tls://", "security": security}
-    workers = _workers(n_procs, gpus, settings, Path(folder))
-    for worker in workers.values():
-        worker["options"].update(comms)
-    cluster = SpecCluster(
-        workers=workers,
-        scheduler={
-            "cls": Scheduler,
-            "options": {
-                **comms,
-                "host": _LOOPBACK,
-                "port": 0,
-                "dashboard": True,
-                "dashboard_address": f"{_LOOPBACK}:0",
-            },
-        },
-        silence_logs=logging.ERROR,
-        security=security,
-    )
+    # Named as our other temporary files, so that what a killed run leaves is swept by the next.
+    temporary = Path(tempfile.gettempdir())
+    sweep(temporary)
+    folder = temporary_beside(temporary / "epvs-cohort")
+    folder.mkdir(mode=0o700)
     try:
+        cluster = _started(_workers(n_procs, gpus, settings, folder), comms)
         with (
             cluster,
             Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False, security=security) as client,
         ):
             _log.info("dashboard: %s", client.dashboard_link)
             client.register_plugin(QuietHeartbeat())
-            yield Crew(
-                client, n_procs, gpus or n_procs, "GPU" if gpus else "infer", "cuda" if gpus else "cpu"
-            )
+            client.register_plugin(DeafToTheKeyboard())
+            resource, device = ("GPU", "cuda") if gpus else ("infer", "cpu")
+            yield Crew(client, n_procs, gpus or n_procs, resource, device, settings)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(workers: dict[str, Any], comms: dict[str, Any]) -> SpecCluster:
+    for worker in workers.values():
+        worker["options"].update(comms)
+    scheduler = {
+        **comms,
+        "host": _LOOPBACK,
+        "port": 0,
+        "dashboard": True,
+        "dashboard_address": f"{_LOOPBACK}:0",
+    }
+    return SpecCluster(
+        workers=workers,
+        scheduler={"cls": Scheduler, "options": scheduler},
+        silence_logs=logging.ERROR,
+        security=comms["security"],
+    )
 
 
 def settled_precision(crew: Crew) -> Precision:
     """Precision of a whole run, as one of its predicting workers finds it fast; mixed workers never mix it."""
     asked = crew.client.submit(bfloat16_is_fast, crew.device, pure=False, resources={crew.infer_resource: 1})
-    return "bfloat16" if asked.result(timeout=CONNECT_SECONDS) else "float32"
+    return "bfloat16" if asked.result(timeout=ANSWER_SECONDS) else "float32"
 
 
 def gpu_name(number: int) -> str:
@@ -217,10 +250,20 @@ def gpu_name(number: int) -> str:
     return allowed[number].strip() if number < len(allowed) else str(number)
 
 
-def resources_of(client: Client) -> dict[str, float]:
-    """Sum of the resources that the workers of a cluster declare."""
+def workers_at_work(client: Client) -> dict[str, dict[str, Any]]:
+    """Workers that take tasks or work on one: not those that wait because their memory is full."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {
+        address: worker
+        for address, worker in workers.items()
+        if worker["status"] == "running" or worker["metrics"].get("executing", 0) > 0
+    }
+
+
+def resources_of(workers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Sum of the resources that workers declare."""
     totals: dict[str, float] = {}
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+    for worker in workers:
         for name, amount in worker["resources"].items():
             totals[name] = totals.get(name, 0.0) + amount
     return totals

@@ -13,11 +13,12 @@ from typing import Any
 
 from distributed import Client, KilledWorker, wait
 
-from epvs_cohort.cohort.cluster import Crew, resources_of
+from epvs_cohort.cohort.cluster import ANSWER_SECONDS, Crew, resources_of, workers_at_work
 from epvs_cohort.cohort.infer_task import Ready
 from epvs_cohort.cohort.order import PrepareOrder, RunOrder
 from epvs_cohort.cohort.rows import Row
 from epvs_cohort.cohort.tasks import MACHINE_KINDS, infer_task, prepare_task
+from epvs_cohort.cohort.time_limit import ran_too_long
 from epvs_cohort.errors import StoppedError
 from epvs_cohort.records import Failure, PreparedRef, Scan
 
@@ -30,9 +31,10 @@ _log = logging.getLogger(__name__)
 READY_BATCHES = 3
 #: Batches under way on each predicting worker: one at work, one waiting so that it never idles.
 BATCHES_IN_FLIGHT = 2
-#: Seconds between looks at whether the workers are still there, and without any of them until the run stops.
+#: Seconds between looks at whether the workers are still there, and without any of them until the run stops: those that
+#: died may all be loading their libraries anew.
 LOOK_SECONDS = 5.0
-LONELY_SECONDS = 120.0
+LONELY_SECONDS = float(ANSWER_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,27 @@ class Engine:
                 if self._has_workers():
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > LONELY_SECONDS:
-                    raise _gone(f"no worker for {LONELY_SECONDS:.0f} s") from None
+                    raise self._lonely() from None
             done = [future for future in self._flights if future.done()]
             if done:
                 return done
 
     def _has_workers(self) -> bool:
         try:
-            return all(resources_of(self.crew.client).get(name) for name in self._needed())
+            able = resources_of(workers_at_work(self.crew.client).values())
         except OSError as error:
             raise _gone(str(error)) from error
+        return all(able.get(name) for name in self._needed())
+
+    def _lonely(self) -> StoppedError:
+        """Why nothing goes on: there are no workers, or none whose memory is not full."""
+        there = len(self.crew.client.scheduler_info(n_workers=-1)["workers"])
+        if there == 0:
+            return _gone(f"no worker for {LONELY_SECONDS:.0f} s")
+        return StoppedError(
+            f"the memory of the workers ({there}) is full, and none has gone on for {LONELY_SECONDS:.0f} s",
+            hint="raise memory_limit in the cluster file, or use fewer processes; the same command goes on",
+        )
 
     def _needed(self) -> set[str]:
         stages = {flight.stage for flight in self._flights.values()}
@@ -158,14 +171,26 @@ class Engine:
     def _prepare(self, scan: Scan) -> None:
         client: Client = self.crew.client
         future = client.submit(
-            prepare_task, scan, self.prepare, pure=False, resources={"prepare": 1}, priority=0
+            prepare_task,
+            scan,
+            self.prepare,
+            self.crew.seconds_per_scan,
+            pure=False,
+            resources={"prepare": 1},
+            priority=0,
         )
         self._flights[future] = _Flight("prepare", (scan,))
 
     def _infer(self, batch: list[Ready]) -> None:
         client: Client = self.crew.client
         future = client.submit(
-            infer_task, batch, self.order, pure=False, resources={self.crew.infer_resource: 1}, priority=10
+            infer_task,
+            batch,
+            self.order,
+            self.crew.seconds_per_scan,
+            pure=False,
+            resources={self.crew.infer_resource: 1},
+            priority=10,
         )
         self._flights[future] = _Flight("infer", tuple(item.scan for item in batch))
 
@@ -183,8 +208,13 @@ class Engine:
 
     def _land(self, answer: Any, flight: _Flight, *, alone: bool) -> Iterator[Finished]:
         if isinstance(answer, KilledWorker):
+            limit = self.crew.seconds_per_scan
+            late = ran_too_long(self.crew.client, [scan.key for scan in flight.scans], limit)
             for scan in flight.scans:
-                if alone:
+                # Of several scans in one task it is not known which one hung.
+                if limit is not None and late and len(flight.scans) == 1:
+                    yield Finished(scan, _late(scan, flight.stage, limit))
+                elif alone:
                     yield Finished(scan, _died(scan, flight.stage))
                 else:
                     self._aside[scan.key] = scan
@@ -213,6 +243,17 @@ def _checked(finished: Finished) -> Finished:
     if isinstance(outcome, Failure) and outcome.kind in MACHINE_KINDS:
         raise StoppedError(outcome.message, hint=outcome.hint)
     return finished
+
+
+def _late(scan: Scan, stage: str, seconds: float) -> Failure:
+    return Failure(
+        scan.key,
+        stage,
+        "time_limit",
+        f"{scan.path}: took longer than the {seconds / 60.0:.3g} minutes that a scan may take, and was ended",
+        "if such scans really take so long, raise minutes_per_scan in the cluster file",
+        seconds,
+    )
 
 
 def _died(scan: Scan, stage: str) -> Failure:

@@ -27,6 +27,7 @@ from epvs_cohort.data.files import require_folder, sweep
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.parts import OutputPaths, Parts
 from epvs_cohort.data.pseudonyms import Secret, pseudonymised
+from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.data.tables import DECISION_COLUMNS, reserved_names
 from epvs_cohort.errors import OutputError, StoppedError
 from epvs_cohort.model.bundle import Bundle, bundled_models, check_fits, load_bundle
@@ -194,6 +195,10 @@ def execute(ready: Prepared, watch: Watcher = lambda _progress, _line: None) -> 
         write_tables(ready.paths, assembled(parts))
         parts.consolidate((parts.run() or {}).get("stale_below", 0))
         _sweep(ready)
+        # Within the folder of a scan a process that outlived its driver may have left something since.
+        store = PreparedStore(ready.order.prepare.store)
+        for scan in plan.todo:
+            sweep(store.folder(scan.key))
         others = left_out(parts, ready.discovery.scans)
     if others:
         text = f"{others} scans of earlier runs were not asked for now: kept in {parts.folder}, not in the tables"

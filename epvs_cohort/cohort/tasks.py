@@ -13,6 +13,7 @@ from epvs_cohort.cohort.infer_task import Ready, infer
 from epvs_cohort.cohort.order import PrepareOrder, RunOrder
 from epvs_cohort.cohort.prepare_task import prepare
 from epvs_cohort.cohort.rows import Row
+from epvs_cohort.cohort.time_limit import limited
 from epvs_cohort.errors import EpvsError
 from epvs_cohort.records import Failure, PreparedRef, Scalar, Scan
 
@@ -49,25 +50,36 @@ def failure_of(scan: Scan, stage: str, error: Exception, seconds: float) -> Fail
     return Failure(scan.key, stage, kind, message, hint, seconds)
 
 
-def prepare_task(scan: Scan, order: PrepareOrder) -> PreparedRef | Failure:
-    """Prepare one scan; never raises."""
+def prepare_task(
+    scan: Scan, order: PrepareOrder, seconds_per_scan: float | None = None
+) -> PreparedRef | Failure:
+    """Prepare one scan; never raises, and takes the process with it where it takes too long."""
     began = time.perf_counter()
     known: dict[str, Scalar] = {}
-    try:
-        return prepare(scan, order, known)
-    except Exception as error:
-        return replace(failure_of(scan, "prepare", error, time.perf_counter() - began), known=known)
+    with limited([scan.key], seconds_per_scan):
+        try:
+            return prepare(scan, order, known)
+        except Exception as error:
+            return replace(failure_of(scan, "prepare", error, time.perf_counter() - began), known=known)
 
 
-def infer_task(batch: Sequence[Ready], order: RunOrder) -> list[Row | Failure]:
-    """Predict and detect a batch; never raises. If the batch breaks as a whole its scans are tried one by one."""
+def infer_task(
+    batch: Sequence[Ready], order: RunOrder, seconds_per_scan: float | None = None
+) -> list[Row | Failure]:
+    """Predict and detect a batch; never raises, and takes the process with it where it takes too long."""
+    with limited([ready.scan.key for ready in batch], seconds_per_scan):
+        return _inferred(batch, order)
+
+
+def _inferred(batch: Sequence[Ready], order: RunOrder) -> list[Row | Failure]:
+    """Outcomes of a batch; if it breaks as a whole its scans are tried one by one."""
     began = time.perf_counter()
     try:
         answers: list[Row | EpvsError] = infer(batch, order)
     except Exception as error:
         if len(batch) == 1:
             return [failure_of(batch[0].scan, "infer", error, time.perf_counter() - began)]
-        return [outcome for ready in batch for outcome in infer_task([ready], order)]
+        return [outcome for ready in batch for outcome in _inferred([ready], order)]
     seconds = (time.perf_counter() - began) / max(len(batch), 1)
     return [
         failure_of(ready.scan, "infer", answer, seconds) if isinstance(answer, EpvsError) else answer

@@ -34,12 +34,34 @@ def _this_machine() -> str:
 
 
 _HOST = _this_machine()
-_OWNER = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{12}")
+_OWNER = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-(\d+)-[0-9a-f]{12}")
+
+#: Where a process's state and start stand in what follows its name in ``/proc/PID/stat``.
+_STATE_FIELD, _START_FIELD = 0, 19
+
+
+def began(process: int) -> int | None:
+    """Start of a running process as a number that no other process with its number ever had; None where none runs.
+
+    On Linux it is in ticks since the machine started, which no setting of the clock changes. A process that has ended
+    and was never waited for counts as gone: in a container there may be nobody who waits.
+    """
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+    else:
+        return None if fields[_STATE_FIELD] in "ZX" else int(fields[_START_FIELD])
+    try:
+        return int(psutil.Process(process).create_time() * 1000)
+    except psutil.Error:
+        return None
 
 
 def temporary_beside(path: Path) -> Path:
     """Unused name in the folder of ``path``, to be renamed to it."""
-    owner = f"{_HOST}-{os.getpid()}"
+    owner = f"{_HOST}-{os.getpid()}-{began(os.getpid())}"
     return path.with_name(f".{owner}-{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}")
 
 
@@ -99,7 +121,7 @@ def is_abandoned(path: Path) -> bool:
             return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
         except FileNotFoundError:
             return False
-    return not psutil.pid_exists(int(match[2]))
+    return began(int(match[2])) != int(match[3])
 
 
 def sweep(folder: Path) -> int:
@@ -107,9 +129,11 @@ def sweep(folder: Path) -> int:
     swept = 0
     leftovers = folder.glob(f".*{TEMPORARY_SUFFIX}*") if folder.is_dir() else ()
     for leftover in filter(is_abandoned, leftovers):
-        if leftover.is_dir():
+        if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
-            leftover.unlink(missing_ok=True)
-        swept += 1
+            # It may be another user's.
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+        swept += not os.path.lexists(leftover)
     return swept

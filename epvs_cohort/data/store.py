@@ -32,6 +32,7 @@ from safetensors.numpy import save
 
 from epvs_cohort.data import stored_nifti
 from epvs_cohort.data.files import temporary_beside, write_whole
+from epvs_cohort.data.store_checksums import SIDECAR, heat_checksum, is_whole, signed
 from epvs_cohort.errors import StoreError
 from epvs_cohort.geometry import FloatArray, Grid
 from epvs_cohort.records import (
@@ -44,7 +45,7 @@ from epvs_cohort.records import (
 )
 
 STORE_VERSION = 1
-VOLUME, LABELS, SIDECAR = "volume.nii", "labels.nii", "prepared.json"
+VOLUME, LABELS = "volume.nii", "labels.nii"
 HEAT, PICTURES = "heat.safetensors", "pictures.zip"
 #: Folder of the store within a cohort that consists of prepared volumes.
 COHORT_STORE = "prepared"
@@ -231,7 +232,7 @@ class PreparedStore:
         }
         sidecar = _sidecar(volume, provenance)
         sidecar["sha256"] = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
-        blobs[SIDECAR] = json.dumps(sidecar, allow_nan=False).encode()
+        blobs[SIDECAR] = signed(sidecar)
         blobs[PICTURES] = _zip(volume.pictures)
         for name, blob in blobs.items():
             (folder / name).write_bytes(blob)
@@ -240,10 +241,11 @@ class PreparedStore:
         """Replace the provenance of a stored volume whose input was touched but holds the same bytes."""
         path = self.folder(key) / SIDECAR
         sidecar = json.loads(path.read_bytes())
-        if sidecar["provenance"]["fingerprint"] != provenance.fingerprint:
+        # A damaged side-car must not get a checksum that fits it.
+        if sidecar["provenance"]["fingerprint"] != provenance.fingerprint or not is_whole(sidecar):
             return
         sidecar["provenance"] = asdict(provenance)
-        write_whole(path, json.dumps(sidecar, allow_nan=False).encode())
+        write_whole(path, signed(sidecar))
 
     def load(self, key: str) -> Stored:
         """Read a volume back, its checksums verified.
@@ -256,6 +258,8 @@ class PreparedStore:
         folder = self.folder(key)
         try:
             sidecar = json.loads((folder / SIDECAR).read_bytes())
+            if not is_whole(sidecar):
+                raise StoreError(f"{folder / SIDECAR}: the bytes do not match the checksum")
             blobs = {name: (folder / name).read_bytes() for name in (VOLUME, LABELS)}
             for name, blob in blobs.items():
                 if hashlib.sha256(blob).hexdigest() != sidecar["sha256"][name]:
@@ -268,8 +272,9 @@ class PreparedStore:
 
     def save_heat(self, prediction: Prediction, checksum: str) -> None:
         """Keep heatmap and count of a volume, bound to the volume's checksum and the model."""
+        heat = np.ascontiguousarray(prediction.heat)
         facts = {"model_id": prediction.model_id, "volume": checksum, "count": repr(prediction.count)}
-        blob = save({"heat": np.ascontiguousarray(prediction.heat)}, metadata=facts)
+        blob = save({"heat": heat}, metadata={**facts, "sha256": heat_checksum(facts, heat)})
         write_whole(self.folder(prediction.key) / HEAT, blob)
 
     def load_heat(self, key: str, model_id: str, checksum: str) -> Prediction | None:
@@ -279,7 +284,10 @@ class PreparedStore:
                 facts = file.metadata() or {}
                 if facts.get("model_id") != model_id or facts.get("volume") != checksum:
                     return None
-                return Prediction(key, float(facts["count"]), file.get_tensor("heat"), model_id)
+                heat = file.get_tensor("heat")
+                if facts.pop("sha256", None) != heat_checksum(facts, heat):
+                    return None
+                return Prediction(key, float(facts["count"]), heat, model_id)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
@@ -295,7 +303,8 @@ class PreparedStore:
                 # Ours are stored as they are; what is compressed could unpack to any size.
                 stored = [each for each in archive.infolist() if each.compress_type == zipfile.ZIP_STORED]
                 return {each.filename: archive.read(each) for each in stored}
-        except (OSError, zipfile.BadZipFile):
+        except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, ValueError):
+            # Damaged: what zipfile makes of it depends on the byte.
             return {}
 
 

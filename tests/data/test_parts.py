@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +253,24 @@ def test_tables_once_opened_stay_what_they_were(tmp_path: Path) -> None:
     write_tables(paths, assembled(parts))
     assert (len(cohort.scans), len(cohort.lesions), len(cohort.qc)) == (1, 2, 1)
     assert len(read_cohort(paths.counts).lesions) == 5
+
+
+def test_a_reader_meets_whole_rows_while_parts_are_put_into_one(tmp_path: Path) -> None:
+    parts, over = Parts(tmp_path), threading.Event()
+    parts.write([a_row("a", 1.0)])
+
+    def work() -> None:
+        for count in range(40):
+            parts.write([a_row("b", float(count))])
+            parts.consolidate()
+        over.set()
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    looks = 0
+    while not over.is_set():
+        keys = keys_of(Parts(tmp_path).read(["scan"]))
+        assert keys in (["a"], ["a", "b"])
+        looks += 1
+    writer.join()
+    assert looks > 5

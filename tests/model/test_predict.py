@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from epvs_cohort.errors import PredictionError
-from epvs_cohort.model.bundle import Bundle
+from epvs_cohort.model.bundle import Bundle, load_bundle
 from epvs_cohort.model.network import Architecture, raised_heat
 from epvs_cohort.model.predict import Predictor, needed_box
 from epvs_cohort.records import AcSlice, Prediction
@@ -131,6 +131,18 @@ def test_a_batch_gives_the_bits_of_its_volumes_alone(tiny_bundle: Bundle) -> Non
     for a, b in zip(together, alone, strict=True):
         assert (a.key, a.count) == (b.key, b.count)
         assert a.heat.tobytes() == b.heat.tobytes()
+
+
+def test_the_number_of_threads_changes_no_bit_of_the_shipped_model() -> None:
+    bundle = load_bundle("gp-unet-sim")
+    volume = random_volume("a", 3, bundle.card.requires.grid.shape)
+    before = torch.get_num_threads()
+    try:
+        one, two = (_one(Predictor(bundle, threads=threads).predict([volume])[0]) for threads in (1, 2))
+    finally:
+        torch.set_num_threads(before)
+    assert one.count == two.count
+    assert one.heat.tobytes() == two.heat.tobytes()
 
 
 def test_a_volume_that_cannot_be_counted_spoils_no_other(tiny_bundle: Bundle) -> None:
