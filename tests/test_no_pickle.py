@@ -21,7 +21,8 @@ import torch
 from epvs_cohort.data.cohort_tables import read_cohort
 from epvs_cohort.data.decisions import read_decisions
 from epvs_cohort.data.pictures import decode
-from epvs_cohort.data.store import HEAT, PICTURES, SIDECAR, PreparedStore
+from epvs_cohort.data.store import HEAT, PICTURES, PreparedStore
+from epvs_cohort.data.store_checksums import SIDECAR
 from epvs_cohort.errors import ConfigError, EpvsError, ModelError, StoreError
 from epvs_cohort.model.bundle import CARD_FILE, WEIGHTS_FILE, load_bundle
 from epvs_cohort.model.roi_bundle import NEAR_MODEL, load_roi_bundle, save_roi_bundle
