@@ -21,8 +21,8 @@ from epvs_cohort.cohort.run import RunRequest
 from epvs_cohort.protocol import Protocol, RoiSettings
 
 WAYS = {
-    "default": Protocol(),
-    "networks": Protocol(name="by-networks", roi=RoiSettings(method="network")),
+    "networks": Protocol(),
+    "atlas": Protocol(name="by-atlas", roi=RoiSettings(method="atlas")),
 }
 #: Flags that are named in a cell; of the rest the number is given.
 NAMED = 3

@@ -27,8 +27,11 @@ from epvs_cohort.data.images import read_image
 from epvs_cohort.data.pictures import ac_grid_slice, side_by_side, write
 from epvs_cohort.data.sniff import stem_of
 from epvs_cohort.errors import EpvsError
+from epvs_cohort.model.roi_bundle import load_roi_pair
+from epvs_cohort.model.segment import Segmenter
 from epvs_cohort.prepare.resample import inverse, resample_cubic
 from epvs_cohort.prepare.scan import prepare_scan
+from epvs_cohort.prepare.segmented import Looks
 from epvs_cohort.protocol import Protocol
 from epvs_cohort.records import LABEL_NO_REGION, Float32Array, PreparedVolume, Scan
 from epvs_cohort.report.simulated import View, encode_png, slice_panel, white_level
@@ -50,9 +53,10 @@ class Looked:
 
 def look_at(path: Path, name: str) -> Looked:
     """Prepare a scan, and resample it without the mask as well."""
-    protocol = Protocol()
+    protocol, pair = Protocol(), load_roi_pair()
+    looks = Looks(Segmenter(pair.head).segment, Segmenter(pair.near).segment_around)
     image = read_image(path, protocol.input)
-    volume = prepare_scan(Scan(stem_of(path), path), image, protocol)
+    volume = prepare_scan(Scan(stem_of(path), path), image, protocol, looks)
     everywhere = np.ones(protocol.grid.shape, dtype=np.bool_)
     voxel_from_grid = inverse(image.affine) @ volume.native_from_grid
     return Looked(name, resample_cubic(image.data, voxel_from_grid, protocol.grid.shape, everywhere), volume)

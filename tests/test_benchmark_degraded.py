@@ -105,9 +105,9 @@ def test_the_table_says_how_each_ended(module: ModuleType) -> None:
         }
     ).set_index("scan")
     passed = rows.assign(status=["ok", "ok", "failed"])
-    text = bench.table(scans, {"default": rows, "networks": passed}, 12)
+    text = bench.table(scans, {"networks": rows, "atlas": passed}, 12)
     assert "| good | counted: 12.0 | counted: 12.0 |" in text
     assert "| T1 | flagged: 3.0 (csf_wm_ratio, a, b and 1 more) | counted: 3.0 |" in text
     assert "| knee | failed: roi | failed: roi |" in text
-    assert "default: 1 ok, 1 flagged, 1 failed; of wrong contrasts and no heads passed as ok: none" in text
-    assert "networks: 2 ok, 0 flagged, 1 failed; of wrong contrasts and no heads passed as ok: ['T1']" in text
+    assert "networks: 1 ok, 1 flagged, 1 failed; of wrong contrasts and no heads passed as ok: none" in text
+    assert "atlas: 2 ok, 0 flagged, 1 failed; of wrong contrasts and no heads passed as ok: ['T1']" in text

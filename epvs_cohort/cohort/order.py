@@ -11,7 +11,7 @@ from epvs_cohort.data.atlas import load_atlas
 from epvs_cohort.data.identity import FileState
 from epvs_cohort.detect.score import ScoreSettings
 from epvs_cohort.model.predict import Precision
-from epvs_cohort.model.roi_bundle import load_roi_pair
+from epvs_cohort.model.roi_bundle import bundled_roi_models, load_roi_pair
 from epvs_cohort.prepare.scan import PREPARE_VERSION
 from epvs_cohort.protocol import Protocol, digest
 from epvs_cohort.records import Scan
@@ -64,6 +64,17 @@ def roi_model_id(protocol: Protocol) -> str | None:
     roi = protocol.roi
     by_networks = roi.method in ("auto", "network")
     return load_roi_pair(roi.head_model, roi.near_model).model_id if by_networks else None
+
+
+def with_places(protocol: Protocol) -> Protocol:
+    """The same protocol with the folders of its networks that outline made absolute: workers may start elsewhere."""
+    named = {name: getattr(protocol.roi, name) for name in ("head_model", "near_model")}
+    placed = {
+        name: str(Path(value).absolute())
+        for name, value in named.items()
+        if value is not None and value not in bundled_roi_models()
+    }
+    return protocol.model_copy(update={"roi": protocol.roi.model_copy(update=placed)})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epvs_cohort.cohort.cluster import ClusterChoice, connect
 from epvs_cohort.cohort.engine import Engine
-from epvs_cohort.cohort.order import PrepareOrder, roi_model_id
+from epvs_cohort.cohort.order import PrepareOrder, roi_model_id, with_places
 from epvs_cohort.cohort.run import Progress, stoppable
 from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import require_folder, sweep
@@ -60,7 +60,7 @@ def prepare_cohort(
     """
     discovery = discover(request.scans, request.discover)
     order = PrepareOrder(
-        request.protocol,
+        with_places(request.protocol),
         request.store.absolute(),
         request.verify,
         request.overwrite,

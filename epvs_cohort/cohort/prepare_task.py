@@ -15,6 +15,7 @@ from epvs_cohort.data.store import PreparedStore, Provenance
 from epvs_cohort.errors import ModelError
 from epvs_cohort.model.roi_bundle import load_roi_pair
 from epvs_cohort.model.segment import Segmenter
+from epvs_cohort.prepare.roi import roi_way
 from epvs_cohort.prepare.scan import prepare_scan
 from epvs_cohort.prepare.segmented import Looks
 from epvs_cohort.protocol import digest
@@ -60,14 +61,14 @@ def _make(scan: Scan, order: PrepareOrder, wanted: Provenance, known: dict[str, 
     began = time.perf_counter()
     image = read_image(scan.path, order.protocol.input)
     known.update(acquisition_columns(image.grid, image.facts))
-    volume = prepare_scan(scan, image, order.protocol, _looks(order))
+    volume = prepare_scan(scan, image, order.protocol, _looks(scan, order))
     made = replace(wanted, seconds=time.perf_counter() - began)
     store.save(volume, made)
     return _ref(store, scan, made, reused=False)
 
 
-def _looks(order: PrepareOrder) -> Looks | None:
-    if order.roi_model_id is None:
+def _looks(scan: Scan, order: PrepareOrder) -> Looks | None:
+    if order.roi_model_id is None or roi_way(scan, order.protocol) != "network":
         return None
     roi = order.protocol.roi
     return _loaded_looks(roi.head_model, roi.near_model, order.roi_model_id)

@@ -15,7 +15,7 @@ from distributed.comm.core import CommClosedError
 import epvs_cohort
 from epvs_cohort.cohort.cluster import ClusterChoice, connect, settled_precision
 from epvs_cohort.cohort.engine import Engine, Finished
-from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder, roi_model_id
+from epvs_cohort.cohort.order import InferOrder, PrepareOrder, RunOrder, roi_model_id, with_places
 from epvs_cohort.cohort.plan import Plan, asked_table, left_out, make_plan, split
 from epvs_cohort.cohort.rows import Row, failure_row
 from epvs_cohort.compare.methods.registry import settled_method
@@ -154,7 +154,9 @@ def make_ready(request: RunRequest) -> Prepared:
     if request.secret is not None:
         discovery = replace(discovery, scans=pseudonymised(discovery.scans, request.secret))
     order = RunOrder(
-        PrepareOrder(protocol, store.absolute(), request.verify, request.overwrite, roi_model_id(protocol)),
+        PrepareOrder(
+            with_places(protocol), store.absolute(), request.verify, request.overwrite, roi_model_id(protocol)
+        ),
         InferOrder(
             protocol.model if protocol.model in bundled_models() else str(Path(protocol.model).absolute()),
             bundle.model_id,

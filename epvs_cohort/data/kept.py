@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -11,6 +12,8 @@ Made = TypeVar("Made")
 
 #: By the ``id`` of the living owner, which cannot be hashed: it holds arrays.
 _MADE: dict[int, dict[Hashable, Any]] = {}
+#: Held while an owner is registered, once.
+_REGISTERING = threading.Lock()
 
 
 def kept(owner: object, key: Hashable, make: Callable[[], Made]) -> Made:
@@ -31,10 +34,11 @@ def kept(owner: object, key: Hashable, make: Callable[[], Made]) -> Made:
     >>> [kept(scan, "length", lambda: calls.append(1) or len(calls)) for _ in range(2)]
     [1, 1]
     """
-    if id(owner) not in _MADE:
-        _MADE[id(owner)] = {}
-        weakref.finalize(owner, partial(_MADE.pop, id(owner)))
-    made = _MADE[id(owner)]
+    with _REGISTERING:
+        if id(owner) not in _MADE:
+            _MADE[id(owner)] = {}
+            weakref.finalize(owner, partial(_MADE.pop, id(owner), None))
+        made = _MADE[id(owner)]
     if key not in made:
         made[key] = make()
     found: Made = made[key]

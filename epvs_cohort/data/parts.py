@@ -172,7 +172,11 @@ class Parts:
         while True:
             files = self.files()
             try:
-                return read(files)
+                # A file that is put in the place of another has another inode.
+                before = [path.stat().st_ino for _, path in files]
+                found = read(files)
+                if [path.stat().st_ino for _, path in files] == before:
+                    return found
             except FileNotFoundError as error:
                 if self.files() == files:
                     raise OutputError(f"{error.filename}: not readable: {error}") from error

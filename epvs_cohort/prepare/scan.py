@@ -176,7 +176,8 @@ def _place_segmented(
     """A coarse look says where the close one goes, and that where the registration starts."""
     if looks is None:
         raise ConfigError(
-            "the networks are to outline this scan, and no functions that segment a head were handed down"
+            "the networks are to outline this scan, and no functions that segment a head were handed down",
+            hint="hand them down, or set roi.method to 'atlas'",
         )
     atlas = load_atlas()
     with _timed(seconds, "whole look"):

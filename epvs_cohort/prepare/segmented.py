@@ -14,7 +14,7 @@ from scipy import ndimage
 from epvs_cohort.data.atlas import TISSUE_CODES, Atlas
 from epvs_cohort.errors import RoiError
 from epvs_cohort.geometry import FloatArray, Grid, apply_affine, rotation_angle_deg
-from epvs_cohort.head_classes import HeadClass
+from epvs_cohort.head_classes import BASAL_GANGLIA, HeadClass
 from epvs_cohort.prepare.label_fit import LabelFit, fit_labels
 from epvs_cohort.prepare.outlines import (
     GridPoints,
@@ -199,7 +199,9 @@ def _soft(head: HeadSegmentation, labels: list[int], rigid_from_head: FloatArray
     affine = rigid_from_head.copy()
     affine[:3, 3] = apply_affine(rigid_from_head, low)
     maps = head.probabilities[labels][:, *box]
-    maps[:, _islands(maps.sum(axis=0), float(np.prod(head.grid.spacing_mm)) / 1000.0)] = 0.0
+    # Of all structures together: one that the protocol names alone may be smaller.
+    together = head.probabilities[list(BASAL_GANGLIA)][:, *box].sum(axis=0)
+    maps[:, _islands(together, float(np.prod(head.grid.spacing_mm)) / 1000.0)] = 0.0
     return SoftLabels(tuple(labels), tuple(maps), affine)
 
 

@@ -41,6 +41,10 @@ from epvs_cohort.simulate.head_looks import (
 )
 from epvs_cohort.simulate.tissue import TissueModel, contrast_settings, tissue_of
 from epvs_cohort.simulate.warp import (
+    NUCLEI_MM,
+    NUCLEI_REACH_MM,
+    VENTRICLE_REACH_MM,
+    VENTRICLES_MM,
     Placed,
     ShapeVariation,
     Warp,
@@ -146,6 +150,8 @@ def whole_head_settings() -> dict[str, object]:
         "roi_from_center_mm": list(ROI_FROM_CENTER_MM),
         "face": [list(_FACE_MM), list(_FACE_DEG), _FACE_MARGIN_VOXELS],
         "classes": class_table(600).tolist(),
+        "ventricles": [list(VENTRICLES_MM), VENTRICLE_REACH_MM],
+        "nuclei": [list(NUCLEI_MM), NUCLEI_REACH_MM],
     }
 
 
@@ -213,7 +219,9 @@ def _place(
 ) -> tuple[Warp, Placed]:
     """A shape, and how it lies on the grid, whose own frame is the scan's."""
     variation = ShapeVariation(scale=settings.scale, shear=settings.shear, offset_mm=settings.offset_mm)
-    growth, nuclei = (float(rng.uniform(*range_)) for range_ in (settings.growth, settings.nuclei))
+    growth = float(rng.uniform(*settings.growth))
+    # Recipes without it draw the heads that they always drew.
+    nuclei = float(rng.uniform(*settings.nuclei)) if any(settings.nuclei) else 0.0
     warp = draw_warp(rng, anatomy, variation, growth, nuclei)
     center = warp.inverse(anatomy.roi_center_mm)
     limit = float(rng.uniform(*settings.pose_deg))

@@ -56,7 +56,7 @@ def roi_start(
         "name": bundle.card.name,
         "model_id": bundle.model_id,
         "training": sorted(known),
-        "validation": sorted(_hashes(_inputs(folder), "validation")),
+        "validation": sorted(people_known_to(folder) - known),
     }
     return bundle.network.requires_grad_(True), record
 
