@@ -28,20 +28,24 @@ REFERENCES: Final = {
     "doi:10.1016/j.neuroimage.2006.01.021",
     "Markello 2021": "Markello RD, Arnatkeviciute A, Poline JB, Fulcher BD, Fornito A, Misic B. Standardizing "
     "workflows in imaging transcriptomics with the abagen toolbox. eLife 10, 2021, e72129. doi:10.7554/eLife.72129",
+    "Billot 2023": "Billot B, Greve DN, Puonti O, Thielscher A, Van Leemput K, Fischl B, Dalca AV, Iglesias JE. "
+    "SynthSeg: segmentation of brain MRI scans of any contrast and resolution without retraining. Medical Image "
+    "Analysis 86, 2023, 102789. doi:10.1016/j.media.2023.102789",
     "Fischl 2002": "Fischl B, Salat DH, Busa E, et al. Whole brain segmentation: automated labeling of neuroanatomical "
     "structures in the human brain. Neuron 33(3), 2002, 341–355. doi:10.1016/S0896-6273(02)00569-X",
 }
-_ATLAS: Final = (
-    "the bundled atlas (Desikan 2006, as carried by Markello 2021), by an affine and a B-spline map"
-)
-_OUTLINE: Final = {
-    "auto": "by FreeSurfer's segmentation (Fischl 2002) or a mask where the study brought one, else by "
-    + _ATLAS,
-    "atlas": "by " + _ATLAS,
+_ATLAS: Final = "the bundled atlas (Desikan 2006, as carried by Markello 2021)"
+_BROUGHT: Final = {
     "aseg": "by FreeSurfer's segmentation (Fischl 2002)",
     "mask": "by masks that the study brought",
-    "network": "by a network trained on label maps of heads",
+    "either": "by FreeSurfer's segmentation (Fischl 2002) or masks, which the study brought",
 }
+_NETWORKS: Final = "by two networks trained on label maps of heads in the manner of SynthSeg (Billot 2023)"
+#: Where coordinates in MNI space come from.
+_BY_TEMPLATE: Final = "an affine and a B-spline map of the template to the scan"
+_BY_LABELS: Final = f"an affine map of the labels of {_ATLAS} onto those that the networks found"
+#: Measured of each scan that networks outlined, and of no other.
+_OF_NETWORKS: Final = "roi_entropy_inside"
 _TARGET: Final = {
     "roi": "in the whole region",
     "ac_slice": "in the axial slice through the anterior commissure",
@@ -64,7 +68,7 @@ def methods_text(cohort: Cohort) -> str:
         f"Enlarged perivascular spaces of the basal ganglia ({regions}) were counted {_TARGET[about['count_target']]} "
         f"with epvs-cohort {about.get('version', 'of unknown version')}, protocol {protocol['name']} "
         f"({about['protocol_id']}). Scans were registered rigidly to the ICBM 152 template (Fonov 2011) with elastix "
-        f"(Klein 2010) and ITK (McCormick 2014), {how}. The region was outlined {_OUTLINE[protocol['roi']['method']]}. "
+        f"(Klein 2010) and ITK (McCormick 2014), {how}. {outline_words(cohort)} "
         f"Each scan was resampled once to {shape} voxels of {edges} mm around it. The count is that of GP-UNet "
         f"(Dubost 2017), a 3D regression network that learns from counts alone; model {about['model']['name']} "
         f"({about['model_id']}), trained on {about['trained_on']}. Lesions were located as the components at the "
@@ -72,6 +76,38 @@ def methods_text(cohort: Cohort) -> str:
         f"(Rocklin 2015). Of {cohort.n_asked} scans asked for, {n['ok'] + n['flagged']} were counted, {n['flagged']} "
         f"of them flagged by a quality measure, and {n['failed']} failed."
     )
+
+
+def outline_words(cohort: Cohort) -> str:
+    """How the region was outlined in the scans of this run, and where coordinates in MNI space come from."""
+    method = str(cohort.about["protocol"]["roi"]["method"])
+    if method == "auto":
+        return _chosen_words(cohort)
+    if method == "network":
+        return _outlined(_NETWORKS, _BY_LABELS)
+    if method == "atlas":
+        return _outlined(f"by {_ATLAS}", _BY_TEMPLATE)
+    return _outlined(_BROUGHT[method], _BY_TEMPLATE)
+
+
+def _chosen_words(cohort: Cohort) -> str:
+    """What became of ``auto``, which takes what a scan brings and else the networks: told of the counted scans."""
+    counted = int(cohort.scans["count"].notna().sum())
+    of_networks = cohort.qc[cohort.qc["measure"].eq(_OF_NETWORKS) & cohort.qc["value"].notna()]
+    by_networks = int(of_networks["scan"].nunique())
+    if 0 < counted == by_networks:
+        return _outlined(_NETWORKS, _BY_LABELS)
+    if counted and not by_networks:
+        return _outlined(_BROUGHT["either"], _BY_TEMPLATE)
+    numbers = (f" ({counted - by_networks} scans)", f" ({by_networks} scans)") if counted else ("", "")
+    return (
+        f"The region was outlined {_BROUGHT['either']}{numbers[0]}, else {_NETWORKS}{numbers[1]}. Coordinates in MNI "
+        f"space come from {_BY_TEMPLATE} in the former, from {_BY_LABELS} in the latter."
+    )
+
+
+def _outlined(how: str, placed: str) -> str:
+    return f"The region was outlined {how}. Coordinates in MNI space come from {placed}."
 
 
 def cited(text: str) -> list[str]:

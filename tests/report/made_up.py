@@ -166,6 +166,8 @@ def _measures(n: int, plan: MadeUp, rng: np.random.Generator) -> list[dict[str, 
         if name == "roi_snr":
             value -= 6.0 * n / plan.scans  # A coil that fails slowly.
         found.append(qc_row(QcValue(name, value, unit), bounds.get(name, _OPEN)))
+    # As of a scan that brings no outline of its own.
+    found.append(qc_row(QcValue("roi_entropy_inside", 0.2, "nats"), _OPEN))
     found += [qc_row(QcValue(f"more_{at}", rng.normal(), "ratio"), _OPEN) for at in range(plan.more_measures)]
     return found
 

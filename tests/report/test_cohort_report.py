@@ -188,6 +188,46 @@ def test_references_are_those_that_the_text_names(tmp_path: Path) -> None:
     assert cited("We counted (Dubost 2017).") == [REFERENCES["Dubost 2017"]]
 
 
+def test_methods_tell_how_the_scans_of_this_run_were_outlined(tmp_path: Path) -> None:
+    cohort = write_made_up(tmp_path / "counts.parquet", MadeUp(scans=10, pictures=False))
+    assert (
+        "outlined by two networks trained on label maps of heads in the manner of SynthSeg (Billot 2023)."
+        in (methods_text(cohort))
+    )
+    assert "an affine map of the labels of the bundled atlas" in methods_text(cohort)
+    assert "B-spline" not in methods_text(cohort)
+    assert any("10.1016/j.media.2023.102789" in reference for reference in cited(methods_text(cohort)))
+    measured = cohort.qc["measure"] == "roi_entropy_inside"
+    brought = measured & cohort.qc["scan"].isin(["sub-0001_PDw", "sub-0002_PDw"])
+    cohort.qc.loc[brought, "value"] = None
+    mixed = methods_text(cohort)
+    assert "(Fischl 2002) or masks, which the study brought (2 scans), else by two networks" in mixed
+    assert "(Billot 2023) (7 scans)." in mixed
+    cohort.qc.loc[measured, "value"] = None
+    text = methods_text(cohort)
+    assert "network" not in text.split("The count is")[0]
+    assert "from an affine and a B-spline map of the template to the scan." in text
+
+
+@pytest.mark.parametrize(
+    ("method", "named", "silent"),
+    [
+        ("atlas", "outlined by the bundled atlas (Desikan 2006", "Billot"),
+        ("aseg", "outlined by FreeSurfer's segmentation (Fischl 2002).", "Desikan"),
+        ("mask", "outlined by masks that the study brought.", "Fischl"),
+        ("network", "outlined by two networks", "B-spline"),
+    ],
+)
+def test_methods_tell_the_outline_of_the_protocol(
+    method: str, named: str, silent: str, tmp_path: Path
+) -> None:
+    cohort = write_made_up(tmp_path / "counts.parquet", MadeUp(scans=3, pictures=False))
+    cohort.about["protocol"]["roi"]["method"] = method
+    text = methods_text(cohort)
+    assert named in text
+    assert silent not in text
+
+
 def test_data_hold_every_scan_and_unknown_is_null(tmp_path: Path) -> None:
     page = _report(tmp_path, MadeUp(scans=30))
     data = _data(page)
