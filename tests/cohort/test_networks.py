@@ -11,15 +11,22 @@ import pytest
 import torch
 
 from epvs_cohort.api import run_cohort
-from epvs_cohort.cohort.order import PrepareOrder, roi_model_id
+from epvs_cohort.cohort.order import PrepareOrder, roi_model_id, with_places
 from epvs_cohort.cohort.run import RunRequest
 from epvs_cohort.data.cohort_tables import Cohort
 from epvs_cohort.data.images import read_image
 from epvs_cohort.data.orient import closest_canonical
 from epvs_cohort.errors import RoiError
 from epvs_cohort.geometry import apply_affine
-from epvs_cohort.model.roi_bundle import NEAR_MODEL, load_roi_bundle, load_roi_pair, save_roi_bundle
+from epvs_cohort.model.roi_bundle import (
+    HEAD_MODEL,
+    NEAR_MODEL,
+    load_roi_bundle,
+    load_roi_pair,
+    save_roi_bundle,
+)
 from epvs_cohort.model.segment import Segmenter
+from epvs_cohort.prepare.roi import roi_way
 from epvs_cohort.prepare.scan import prepare_scan
 from epvs_cohort.prepare.segmented import Looks
 from epvs_cohort.protocol import Protocol, RoiSettings
@@ -144,6 +151,21 @@ def test_two_visits_of_one_person_agree_in_volume(looks: Looks, shared_data: Pat
         volumes.append(sum(side for side in sides if side is not None))
     assert volumes[1] == pytest.approx(volumes[0], rel=0.1)
     assert 15_000.0 < volumes[0] < 35_000.0
+
+
+def test_networks_outline_what_brings_no_outline(tmp_path: Path) -> None:
+    bare = Scan("bare", tmp_path / "a.nii")
+    assert roi_way(bare, Protocol()) == "network"
+    assert roi_way(replace(bare, mask=tmp_path / "m.nii"), Protocol()) == "mask"
+    assert roi_way(replace(bare, mask=tmp_path / "m.nii", aseg=tmp_path / "a.mgz"), Protocol()) == "aseg"
+    assert roi_model_id(Protocol()) == load_roi_pair().model_id
+    assert roi_model_id(Protocol(roi=RoiSettings(method="atlas"))) is None
+
+
+def test_workers_find_networks_wherever_they_start() -> None:
+    placed = with_places(Protocol(roi=RoiSettings(head_model=HEAD_MODEL, near_model="mine/near"))).roi
+    assert placed.head_model == HEAD_MODEL
+    assert placed.near_model == str(Path("mine/near").absolute())
 
 
 def test_another_network_prepares_anew(tmp_path: Path) -> None:

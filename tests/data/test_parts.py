@@ -274,3 +274,25 @@ def test_a_reader_meets_whole_rows_while_parts_are_put_into_one(tmp_path: Path) 
         looks += 1
     writer.join()
     assert looks > 5
+
+
+def test_a_reader_reads_anew_what_was_put_together_between_its_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = Parts(tmp_path)
+    parts.begin(RUN, asked(["a", "b", "c"]))
+    for key, count in (("b", 2.0), ("a", 1.0), ("c", 3.0)):
+        parts.write([a_row(key, count)])
+    wanted, looked = assemble(parts), part_rows.newest_places
+
+    def meanwhile(files: part_rows.Listed) -> pa.Table:
+        places = looked(files)
+        with monkeypatch.context() as once:
+            once.setattr("epvs_cohort.data.cohort_tables.newest_places", looked)
+            if len(parts.files()) > 1:
+                parts.merge_new()
+        return places
+
+    monkeypatch.setattr("epvs_cohort.data.cohort_tables.newest_places", meanwhile)
+    assert assemble(parts).counts.equals(wanted.counts)
+    assert len(parts.files()) == 1

@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from epvs_cohort.data.atlas import load_atlas
-from epvs_cohort.errors import RoiError
+from epvs_cohort.errors import ConfigError, RoiError
 from epvs_cohort.geometry import FloatArray, apply_affine, centered_grid, rigid_about
 from epvs_cohort.prepare.matrices import read_scan_from_aseg
 from epvs_cohort.prepare.register import Rigid
@@ -60,6 +60,11 @@ def outlined(case: Case, scan: Scan, roi: RoiSettings | None = None) -> Outline:
     sides = scan.aseg or scan.mask
     protocol = Protocol(roi=roi or RoiSettings(method="auto" if sides else "atlas"))
     return outline_roi(scan, case.image, case.rigid, protocol, load_atlas())
+
+
+def test_what_the_networks_are_to_outline_is_not_outlined_here(case: Case) -> None:
+    with pytest.raises(ConfigError, match="leaves this scan to the networks"):
+        outline_roi(Scan("a", Path("a.nii")), case.image, case.rigid, Protocol(), load_atlas())
 
 
 def aseg_file(case: Case, path: Path, affine: FloatArray) -> Path:
