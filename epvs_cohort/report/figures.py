@@ -102,7 +102,7 @@ def _stack(view: Mapping[str, Any], pictures: Mapping[str, bytes], width: int, r
     size = (width, round(view["size"][1] * scale))
     panel = decode(pictures[view["under"]]).convert("RGB").resize(size, Pillow.Resampling.BICUBIC)
     for name in (view.get("outline"), view["heat"], view.get("lines")):
-        if name in pictures:
+        if name is not None and name in pictures:
             layer = decode(pictures[name]).convert("RGBA").resize(size, Pillow.Resampling.BILINEAR)
             panel.paste(layer, (0, 0), layer)
     draw = ImageDraw.Draw(panel)

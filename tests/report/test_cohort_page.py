@@ -301,6 +301,7 @@ def test_dot_tells_its_scan_and_opens_it(watched: Watched, page: Path) -> None:
     dot.hover(force=True)
     tip = chart.locator("[aria-label=tip]")
     expect(tip).to_contain_text("_PDw")
+    expect(tip).to_contain_text(re.compile(r"Maker .*: [\d.]+ lesions$"))
     name = re.search(r"sub-\d{4}_PDw", str(tip.text_content()))
     assert name is not None
     dot.click(force=True)

@@ -101,16 +101,18 @@ EPVS.charts = (() => {
     const width = room(800);
     const most = width < 500 ? 14 : 32;
     const marginLeft = 24 + 7.2 * Math.max(...names.map((group) => short(group, most).length), 10);
+    const box = { x1: "low", x2: "high", y1: (each) => each.at - 0.3, y2: (each) => each.at + 0.3 };
     const said = (point) => `${EPVS.key(point.row)}\n${names[point.group]}: ${EPVS.withUnit(point.value, unit)}`;
     return opens(draw({ title, words, width, height: 60 + 46 * Math.max(names.length, 2), marginLeft, marginBottom: 48, marginTop: 8,
       x: { ...AXIS, label: name, grid: true, tickFormat: plainly, labelOffset: 42, zero: true, nice: true },
-      y: { ...AXIS, domain: [-0.5, names.length - 0.5], label: null },
+      /* The first group on top, as in the table below. */
+      y: { ...AXIS, domain: [-0.5, names.length - 0.5], reverse: true, label: null },
       marks: [
         Plot.axisY(d3.range(names.length), { tickSize: 0, fontSize: 13, tickFormat: (at) => `${short(names[at], most)}\n${boxes[at].n} scans` }),
+        Plot.rect(full, { ...box, fill: "var(--box)" }),
         Plot.dot(points, { x: "value", y: "y", r: radius(points.length), fill: "var(--strong)", fillOpacity: points.length < 1000 ? 0.65 : 0.4, stroke: null, title: said, tip: true }),
-        Plot.rect(full, { x1: "low", x2: "high", y1: (box) => box.at - 0.3, y2: (box) => box.at + 0.3, fill: "var(--box)", fillOpacity: 0.35,
-          stroke: "var(--text)", strokeWidth: 1.5 }),
-        Plot.link(full, { x1: "middle", x2: "middle", y1: (box) => box.at - 0.34, y2: (box) => box.at + 0.34, stroke: "var(--mark)", strokeWidth: 3 }),
+        Plot.rect(full, { ...box, fill: "none", stroke: "var(--text)", strokeWidth: 1.5 }),
+        Plot.link(full, { x1: "middle", x2: "middle", y1: (each) => each.at - 0.34, y2: (each) => each.at + 0.34, stroke: "var(--mark)", strokeWidth: 3 }),
       ] }));
   };
 

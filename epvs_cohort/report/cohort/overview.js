@@ -43,7 +43,7 @@ EPVS.overview = (() => {
       const grouping = groupings[Number(choose.value)];
       body.replaceChildren(el("p", { class: "answer" }, grouping.sentence),
         el("figure", {}, EPVS.charts.groups(grouping.names, grouping.of, counts,
-          { title: `Counts by ${EPVS.words(grouping.column)}`, name: `count (${target()} per scan)` }),
+          { title: `Counts by ${EPVS.words(grouping.column)}`, name: `count (${target()} per scan)`, unit: target() }),
         el("figcaption", {}, "Each dot is a scan: point at it for its name, click to open it. The box holds the middle half, the line is the median.")),
         groupTable(grouping, counts));
     };
