@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -126,13 +127,24 @@ def options(
 _INTERRUPTED = 130
 
 
+#: Signals that stop a command as an interrupt from the keyboard does.
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
 def _interrupt(_number: int, _frame: object) -> NoReturn:
+    # A terminal that is lost sends two: the second must not break the commit of what is finished.
+    for number in _ENDING:
+        signal.signal(number, _stay)
     raise KeyboardInterrupt
+
+
+def _stay(_number: int, _frame: object) -> None:
+    """Take a signal without effect; unlike an ignored one, it ends processes that are started from here."""
 
 
 def main() -> None:
     """Run the command and leave with its exit code; an error of ours is two lines, never a traceback."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         # Under nohup the end of the terminal stays without effect.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -149,9 +161,11 @@ def main() -> None:
 
 def _leave(error: EpvsError) -> NoReturn:
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text(f"error: {error.message}", style="bold red"))
-    if error.hint:
-        console.print(Text(f"hint: {error.hint}"))
+    # The terminal may be what was lost.
+    with contextlib.suppress(OSError):
+        console.print(Text(f"error: {error.message}", style="bold red"))
+        if error.hint:
+            console.print(Text(f"hint: {error.hint}"))
     sys.exit(error.exit_code)
 
 

@@ -202,7 +202,7 @@ def _local(choice: ClusterChoice) -> Iterator[Crew]:
     comms = {"protocol": "tcp://" if choice.certificates is None else "tls://", "security": security}
     # Named as our other temporary files, so that what a killed run leaves is swept by the next.
     temporary = Path(tempfile.gettempdir())
-    sweep(temporary)
+    sweep(temporary, own_kind=True)
     folder = temporary_beside(temporary / "epvs-cohort")
     folder.mkdir(mode=0o700)
     try:

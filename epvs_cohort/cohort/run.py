@@ -26,7 +26,7 @@ from epvs_cohort.data.discover import DiscoverOptions, Discovery, discover
 from epvs_cohort.data.files import require_folder, sweep
 from epvs_cohort.data.lock import exclusive
 from epvs_cohort.data.parts import OutputPaths, Parts
-from epvs_cohort.data.pseudonyms import Secret, pseudonymised
+from epvs_cohort.data.pseudonyms import Secret, check_place, pseudonymised
 from epvs_cohort.data.store import PreparedStore
 from epvs_cohort.data.tables import DECISION_COLUMNS, reserved_names
 from epvs_cohort.errors import OutputError, StoppedError
@@ -150,6 +150,8 @@ def make_ready(request: RunRequest) -> Prepared:
     added = () if request.decisions is None else DECISION_COLUMNS
     reserved = reserved_names(protocol.roi.regions) | {column.name for column in added}
     options = replace(request.discover, reserved=reserved)
+    if request.secret is not None:
+        check_place(request.secret, request.scans)
     discovery = discover(request.scans, options)
     if request.secret is not None:
         discovery = replace(discovery, scans=pseudonymised(discovery.scans, request.secret))

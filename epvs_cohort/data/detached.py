@@ -27,6 +27,8 @@ _META_AXES = re.compile(rb"NDims\s*[=:]\s*([^\s=:]*)")
 _META_LEGAL_AXES = re.compile(rb"[1-9]")
 #: Teem writes a field of more bytes behind the end of its 1024 when it complains of it.
 _NRRD_LONGEST_FIELD = 900
+#: Comments, pairs of key and value, and the description may be of any length: 3D Slicer writes pairs that are long.
+_NRRD_FREE = re.compile(rb"#|content:|(?:(?!: ).)*?:=", re.IGNORECASE | re.DOTALL)
 _NRRD_FIELD = re.compile(rb"data ?file: +(.*)", re.IGNORECASE | re.DOTALL)
 _NRRD_NUMBERED = re.compile(rb"([^%\s]*%\d{0,3}d[^%\s]*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?\s*")
 
@@ -168,8 +170,7 @@ def _of_nrrd(path: Path, lines: Iterator[bytes]) -> list[bytes]:
         line = line.rstrip(b"\r\n")
         if not line:
             return []
-        free = line.startswith(b"#") or (b":=" in line and b": " not in line)
-        if len(line) > _NRRD_LONGEST_FIELD and not free:
+        if len(line) > _NRRD_LONGEST_FIELD and not _NRRD_FREE.match(line):
             raise UnreadableError(
                 f"{path}: damaged header: a field of {len(line)} bytes ({_short(line)}), legal are "
                 f"{_NRRD_LONGEST_FIELD}"

@@ -114,25 +114,42 @@ def require_folder(folder: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether nobody writes a temporary file any more: its process is gone, or elsewhere and a day silent."""
+    """Whether nobody writes a temporary file any more: its process is gone, or elsewhere and a day silent.
+
+    What belongs to another user, or cannot be looked at, is not for us to judge; a link is never followed.
+    """
+    try:
+        state = path.lstat()
+    except OSError:
+        return False
+    if hasattr(os, "geteuid") and state.st_uid != os.geteuid():
+        return False
     match = _OWNER.match(path.name)
     if match is None or match[1] != _HOST:
-        try:
-            return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
-        except FileNotFoundError:
-            return False
+        return time.time() - state.st_mtime > ABANDONED_SECONDS
     return began(int(match[2])) != int(match[3])
 
 
-def sweep(folder: Path) -> int:
-    """Remove temporary files and folders that a crash left in ``folder``; return how many."""
+def sweep(folder: Path, *, own_kind: bool = False) -> int:
+    """Remove temporary files and folders that a crash left in ``folder``; return how many.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    own_kind : bool
+        Only what a process of this machine and this space of process numbers named: for a folder where others keep
+        what stays silent for more than a day while they run.
+    """
     swept = 0
-    leftovers = folder.glob(f".*{TEMPORARY_SUFFIX}*") if folder.is_dir() else ()
-    for leftover in filter(is_abandoned, leftovers):
-        if leftover.is_dir() and not leftover.is_symlink():
+    leftovers = folder.glob(f".{_HOST}-*{TEMPORARY_SUFFIX}*" if own_kind else f".*{TEMPORARY_SUFFIX}*")
+    for leftover in filter(is_abandoned, leftovers if folder.is_dir() else ()):
+        if own_kind and _OWNER.match(leftover.name) is None:
+            continue
+        if not leftover.is_symlink() and leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
-            # It may be another user's.
+            # Another run may sweep it too.
             with contextlib.suppress(OSError):
                 leftover.unlink()
         swept += not os.path.lexists(leftover)

@@ -13,13 +13,13 @@ import hmac
 import io
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from epvs_cohort.data.detached import data_files_of
 from epvs_cohort.data.dicom import DICOM_SUFFIXES
-from epvs_cohort.data.files import whole_file
+from epvs_cohort.data.files import sweep, temporary_beside, whole_file
 from epvs_cohort.data.names import shown
 from epvs_cohort.data.sniff import PROMISED, extension_of, opened, stem_of
 from epvs_cohort.errors import UnreadableError, UsageError
@@ -33,6 +33,7 @@ _DIGITS = 16
 _SIDES = ("aseg", "aseg_to_scan", "mask")
 #: Files of `aseg_to_scan` (`epvs_cohort.prepare.matrices`).
 _MATRICES = (".lta", ".mat", ".txt", ".dat")
+_COLUMNS = ("scan", "pseudonym", "subject", "subject_pseudonym", "session", "session_pseudonym", "path")
 _MAKE_ONE = "make one: (umask 077; openssl rand -hex 32 > FILE)"
 
 
@@ -89,6 +90,22 @@ def read_secret(path: Path) -> Secret:
             hint=_MAKE_ONE,
         )
     return Secret(path.absolute(), value)
+
+
+def check_place(secret: Secret, scans: Path) -> None:
+    """Check that the secret, and with it the links beside it, lies where no scans are looked for.
+
+    Raises
+    ------
+    UsageError
+        It lies in the folder ``scans`` or below it: the links would be taken for scans.
+    """
+    if scans.is_dir() and secret.path.parent.resolve().is_relative_to(scans.resolve()):
+        raise UsageError(
+            f"--pseudonymise {secret.path}: in the folder of the scans, {shown(scans)}; legal is a place outside of it",
+            hint="the links beside it would be taken for scans: move it, with what lies beside it under its name, "
+            "to a folder of your own",
+        )
 
 
 def pseudonymised(scans: Sequence[Scan], secret: Secret) -> tuple[Scan, ...]:
@@ -160,27 +177,49 @@ def _link(scan: Scan, under: Scan) -> None:
     """Link what is read of a scan; files of a DICOM folder are numbered, for their names may tell who it is."""
     folder = under.path.parent
     _private(folder)
+    sweep(folder)
     wanted = {under.path: scan.path}
     if os.path.isdir(scan.path):
-        del wanted[under.path]
-        shutil.rmtree(under.path, ignore_errors=True)
-        _private(under.path)
-        files = sorted(
-            file for file in scan.path.iterdir() if file.is_file() and not file.name.startswith(".")
-        )
-        for number, file in enumerate(files):
-            suffix = file.suffix.lower() if file.suffix.lower() in DICOM_SUFFIXES else ""
-            wanted[under.path / f"{number:06d}{suffix}"] = file
+        wanted = _slices(scan.path, under.path)
+        _as_folder(under.path, wanted)
     elif (sidecar := scan.path.with_name(f"{stem_of(scan.path)}.json")).is_file():
         wanted[folder / f"{under.key}.json"] = sidecar
     wanted.update(
         {getattr(under, side): getattr(scan, side) for side in _SIDES if getattr(scan, side) is not None}
     )
     for link, target in wanted.items():
-        if link.is_symlink() and os.readlink(link) == str(target):
-            continue
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
+        _put(link, target)
+
+
+def _slices(folder: Path, under: Path) -> dict[Path, Path]:
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    suffixes = (file.suffix.lower() for file in files)
+    return {
+        under / f"{number:06d}{suffix if suffix in DICOM_SUFFIXES else ''}": file
+        for number, (file, suffix) in enumerate(zip(files, suffixes, strict=True))
+    }
+
+
+def _as_folder(folder: Path, wanted: Mapping[Path, Path]) -> None:
+    """Make a folder that holds no links but those that are wanted; another run may be reading by these."""
+    if folder.is_symlink():
+        folder.unlink()
+    _private(folder)
+    sweep(folder)
+    for link in folder.iterdir():
+        if link not in wanted and not link.name.startswith("."):
+            link.unlink(missing_ok=True)
+
+
+def _put(link: Path, target: Path) -> None:
+    """Make a link, in place of another by a rename; one that is right stays as it is."""
+    if link.is_symlink() and os.readlink(link) == str(target):
+        return
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    temporary = temporary_beside(link)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
 
 
 def _private(folder: Path) -> None:
@@ -188,26 +227,46 @@ def _private(folder: Path) -> None:
 
 
 def _write_table(secret: Secret, scans: Sequence[Scan], renamed: Sequence[Scan]) -> None:
+    rows = {row[1::2]: row for row in (*_kept(secret.table), *_rows(scans, renamed))}
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        ("scan", "pseudonym", "subject", "subject_pseudonym", "session", "session_pseudonym", "path")
-    )
-    table.writerows(_rows(scans, renamed))
+    table.writerow(_COLUMNS)
+    table.writerows(sorted(rows.values()))
     with whole_file(secret.table) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(text.getvalue().encode())
 
 
-def _rows(scans: Sequence[Scan], renamed: Sequence[Scan]) -> Iterator[tuple[str | None, ...]]:
+def _kept(table: Path) -> list[tuple[str, ...]]:
+    """Rows of earlier starts: what they counted must be led back too."""
+    try:
+        with table.open(encoding="utf-8", newline="") as handle:
+            rows = [tuple(row) for row in csv.reader(handle, strict=True)]
+    except FileNotFoundError:
+        return []
+    except (ValueError, csv.Error) as error:
+        raise _no_table(table, str(error)) from error
+    if not rows or rows[0] != _COLUMNS or any(len(row) != len(_COLUMNS) for row in rows):
+        raise _no_table(table, f"legal are rows of {len(_COLUMNS)} columns under {','.join(_COLUMNS)}")
+    return rows[1:]
+
+
+def _no_table(table: Path, found: str) -> UsageError:
+    return UsageError(
+        f"{table}: the table of names of earlier runs cannot be read: {found}",
+        hint="it is not overwritten: mend it, or move it to another place",
+    )
+
+
+def _rows(scans: Sequence[Scan], renamed: Sequence[Scan]) -> Iterator[tuple[str, ...]]:
     for scan, under in sorted(zip(scans, renamed, strict=True), key=lambda pair: pair[0].key):
         yield (
             scan.key,
             under.key,
-            scan.subject,
-            under.subject,
-            scan.session,
-            under.session,
+            scan.subject or "",
+            under.subject or "",
+            scan.session or "",
+            under.session or "",
             shown(scan.path),
         )

@@ -49,6 +49,8 @@ VOLUME, LABELS = "volume.nii", "labels.nii"
 HEAT, PICTURES = "heat.safetensors", "pictures.zip"
 #: Folder of the store within a cohort that consists of prepared volumes.
 COHORT_STORE = "prepared"
+#: Errors of a side-car that is missing or damaged; lists within lists may be deeper than the reader can follow.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError)
 _SCALE = 65535
 #: A stored voxel times this is its intensity.
 INTENSITY_STEP = np.float32(1.0 / _SCALE)
@@ -130,7 +132,7 @@ class PreparedStore:
             if sidecar["store_version"] != STORE_VERSION or sidecar["key"] != key:
                 return None
             return Provenance(**sidecar["provenance"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGED:
             return None
 
     def keys(self) -> tuple[str, ...]:
@@ -145,7 +147,7 @@ class PreparedStore:
         for folder in folders:
             try:
                 key = json.loads(Path(folder.path, SIDECAR).read_bytes())["key"]
-            except (OSError, ValueError, KeyError, TypeError):
+            except _DAMAGED:
                 continue
             if isinstance(key, str) and folder_name(key) == folder.name:
                 yield key
@@ -177,7 +179,7 @@ class PreparedStore:
                 ac=None if ac is None else AcSlice(**ac),
                 provenance=Provenance(**sidecar["provenance"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGED as error:
             raise StoreError(f"{folder}: no readable prepared volume: {error}") from error
 
     def mapped(
@@ -266,7 +268,7 @@ class PreparedStore:
                     raise StoreError(f"{folder / name}: the bytes do not match the checksum")
             volume = _volume(sidecar, blobs)
             provenance = Provenance(**sidecar["provenance"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGED as error:
             raise StoreError(f"{folder}: no readable prepared volume: {error}") from error
         return Stored(volume, provenance, sidecar["sha256"][VOLUME])
 

@@ -23,7 +23,7 @@ def is_whole(sidecar: Mapping[str, Any]) -> bool:
     try:
         checksums = sidecar["sha256"]
         return len(checksums) == 2 or bool(checksums[SIDECAR] == _checksum(sidecar))
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return False
 
 

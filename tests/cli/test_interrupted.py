@@ -36,3 +36,32 @@ def test_a_command_interrupted_while_it_loads_stops_with_words(
         said = process.communicate()[1]
     assert (process.returncode, "interrupted" in said) == (5, True), said
     assert "Traceback" not in said
+
+
+_COMMITS = """
+import os, signal, sys, time
+from epvs_cohort.cli import app
+from epvs_cohort.errors import StoppedError
+
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        print("committed", flush=True)
+        raise StoppedError("stopped") from None
+
+app.app = command
+app.main()
+"""
+
+
+@pytest.mark.parametrize("terminal", ["/dev/null", "/dev/full"])
+def test_a_second_signal_breaks_no_commit_and_a_lost_terminal_no_exit_code(terminal: str) -> None:
+    with open(terminal, "w") as lost:
+        done = subprocess.run(
+            [sys.executable, "-c", _COMMITS], stdout=subprocess.PIPE, stderr=lost, text=True, timeout=120
+        )
+    assert (done.stdout, done.returncode) == ("committed\n", 5)

@@ -165,3 +165,22 @@ def test_any_data_line_gives_files_or_an_error(start: tuple[str, str], rest: byt
             says = error.message
         # Neither a crash nor words that cannot be written.
         assert is_utf8(says) or "/" in os.fsdecode(rest)
+
+
+PAIR = "Segmentation_ConversionParameters:="
+
+
+@pytest.mark.parametrize(
+    "line", [PAIR + "Smoothing factor: 0.5|".ljust(1121 - len(PAIR), "x"), "content: ".ljust(1121, "x")]
+)
+def test_a_long_pair_or_description_in_an_nrrd_is_legal(line: str, tmp_path: Path) -> None:
+    slices(tmp_path)
+    path = header(tmp_path, "a.nhdr", NRRD + line + "\ndata file: all four.raw\n")
+    assert data_files_of(path) == (tmp_path / "all four.raw",)
+    assert read_image(path, InputSettings()).data[1, 2, 3] == 23
+
+
+@pytest.mark.parametrize("line", ["space: ".ljust(1121, "x"), "units: a:=".ljust(1121, "x")])
+def test_a_long_field_in_an_nrrd_is_refused(line: str, tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="a field of 1121 bytes"):
+        data_files_of(header(tmp_path, "a.nhdr", NRRD + line + "\ndata file: all four.raw\n"))

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from epvs_cohort.data.files import (
     ABANDONED_SECONDS,
     TEMPORARY_SUFFIX,
@@ -94,6 +96,34 @@ def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
     link = tmp_path / f".elsewhere_1-77-88-0123456789ab{TEMPORARY_SUFFIX}"
     link.symlink_to(tmp_path / "kept")
     past = time.time() - ABANDONED_SECONDS - 60
-    os.utime(tmp_path / "kept", (past, past))
+    os.utime(link, (past, past), follow_symlinks=False)
     assert sweep(tmp_path) == 1
     assert (tmp_path / "kept" / "file").exists()
+
+
+def test_links_that_lead_nowhere_and_others_files_stop_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = tmp_path / f".x{TEMPORARY_SUFFIX}"
+    loop.symlink_to(loop.name)
+    assert sweep(tmp_path) == 0
+    past = time.time() - ABANDONED_SECONDS - 60
+    os.utime(loop, (past, past), follow_symlinks=False)
+    with monkeypatch.context() as other:
+        other.setattr(os, "geteuid", lambda: loop.lstat().st_uid + 1)
+        assert sweep(tmp_path) == 0
+    assert sweep(tmp_path) == 1
+
+
+def test_a_shared_folder_is_swept_of_what_this_machine_left_alone(tmp_path: Path) -> None:
+    mine = temporary_beside(tmp_path / "x")
+    start = began(os.getpid())
+    assert start is not None
+    earlier = mine.with_name(mine.name.replace(f"-{start}-", f"-{start - 1}-"))
+    elsewhere = tmp_path / f".elsewhere_1-77-88-0123456789ab{TEMPORARY_SUFFIX}"
+    past = time.time() - ABANDONED_SECONDS - 60
+    for path in (mine, earlier, elsewhere):
+        path.mkdir()
+        os.utime(path, (past, past))
+    assert sweep(tmp_path, own_kind=True) == 1
+    assert set(tmp_path.iterdir()) == {mine, elsewhere}

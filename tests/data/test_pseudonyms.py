@@ -9,7 +9,7 @@ import pytest
 
 from epvs_cohort.data.discover import discover
 from epvs_cohort.data.images import read_image
-from epvs_cohort.data.pseudonyms import Secret, pseudonymised, read_secret
+from epvs_cohort.data.pseudonyms import Secret, check_place, pseudonymised, read_secret
 from epvs_cohort.errors import UsageError
 from epvs_cohort.protocol import InputSettings
 from epvs_cohort.records import Scan
@@ -121,3 +121,44 @@ def test_a_missing_scan_still_ends_as_one_that_fails(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="a symbolic link to a file that does not exist") as caught:
         read_image(under.path, InputSettings())
     assert "gone" not in str(caught.value)
+
+
+def test_links_that_are_right_are_not_touched_and_others_replaced(tmp_path: Path) -> None:
+    secret = read_secret(_secret(tmp_path))
+    folder = write_series(tmp_path / "d")
+    (under,) = pseudonymised([Scan("d", folder)], secret)
+    numbers = {link.name: link.lstat().st_ino for link in under.path.iterdir()}
+    made = under.path.stat().st_mtime_ns
+    pseudonymised([Scan("d", folder)], secret)
+    assert {link.name: link.lstat().st_ino for link in under.path.iterdir()} == numbers
+    assert under.path.stat().st_mtime_ns == made
+    (folder / "slice002.dcm").unlink()
+    pseudonymised([Scan("d", folder)], secret)
+    assert [link.resolve() for link in sorted(under.path.iterdir())] == sorted(folder.iterdir())
+
+
+def test_the_table_keeps_the_names_of_earlier_starts(tmp_path: Path) -> None:
+    secret = read_secret(_secret(tmp_path))
+    image = write_nifti(tmp_path / "a.nii")
+    for scan in (Scan("one", image, subject="jane"), Scan("two", image), Scan("one", image, subject="jane")):
+        pseudonymised([scan], secret)
+    lines = secret.table.read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["scan", "one", "two"]
+    assert secret.table.stat().st_mode & 0o777 == 0o600
+    secret.table.write_text("my own notes\n")
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        pseudonymised([Scan("two", image)], secret)
+    assert "not overwritten" in caught.value.hint
+    assert secret.table.read_text() == "my own notes\n"
+
+
+def test_a_secret_among_the_scans_is_refused(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    (scans / "below").mkdir(parents=True)
+    (tmp_path / "other").symlink_to(scans / "below")
+    for place in (scans, scans / "below", tmp_path / "other"):
+        with pytest.raises(UsageError, match="legal is a place outside of it"):
+            check_place(read_secret(_secret(place)), scans)
+        (place / "study.key").unlink()
+    check_place(read_secret(_secret(tmp_path)), scans)
+    check_place(read_secret(tmp_path / "study.key"), write_nifti(tmp_path / "a.nii"))

@@ -90,3 +90,12 @@ def test_a_side_car_of_an_older_version_still_loads(store: PreparedStore) -> Non
     store.restate(KEY, replace(PROVENANCE, input_state="touched"))
     assert SIDECAR in json.loads(path.read_bytes())["sha256"]
     assert store.load(KEY).provenance.input_state == "touched"
+
+
+def test_a_side_car_that_nests_without_end_is_damaged(store: PreparedStore) -> None:
+    (store.folder(KEY) / SIDECAR).write_text("[" * 100_000 + "]" * 100_000)
+    assert store.provenance(KEY) is None
+    assert store.keys() == ()
+    for read in (store.load, store.facts):
+        with pytest.raises(StoreError, match="no readable prepared volume"):
+            read(KEY)
