@@ -17,6 +17,8 @@ from tests.cohort.conftest import TWO_PROCESSES, Counted
 from tests.hostile.corpus import corpus
 from tests.hostile.folder_cases import NAMES
 
+pytestmark = pytest.mark.timeout(900)
+
 #: One of each family; each is one file that is no scan which can be counted.
 SAMPLE = (
     "nifti1-dim-32767",

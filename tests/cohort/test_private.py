@@ -26,6 +26,8 @@ from epvs_cohort.simulate.cohort import SimulateOptions, simulate_cohort
 from tests.cohort.conftest import VOXEL_MM
 from tests.data.bad_input import Slice, write_slice
 
+pytestmark = pytest.mark.timeout(900)
+
 #: What stands in headers, side-cars and file names about a person who does not exist, and must be written nowhere.
 PLANTED = (
     "Quibbleworth",

@@ -17,6 +17,8 @@ from tests.hostile.bounded import read_bounded
 from tests.hostile.cases import Case, file_case
 from tests.hostile.format_cases import meta_bytes, nrrd_bytes
 
+pytestmark = pytest.mark.timeout(900)
+
 #: Damaged files of one example; each example is one process.
 BATCH = 60
 _SMALL = volume((5, 6, 4))

@@ -15,6 +15,8 @@ from tests.hostile.bounded import Ending, read_bounded
 from tests.hostile.cases import Case
 from tests.hostile.corpus import corpus, fast_corpus
 
+pytestmark = pytest.mark.timeout(900)
+
 #: The least that the corpus holds.
 LEAST = 300
 

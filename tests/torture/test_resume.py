@@ -21,6 +21,8 @@ from tests.torture.conftest import Counted
 from tests.torture.drive import leftovers, same_rows, same_tables
 from tests.torture.tiny import make_model
 
+pytestmark = pytest.mark.timeout(1500)
+
 KEYS = [f"s{number:02d}" for number in range(4)]
 #: Byte of a gzip header that names the system it was written on: the image is the same, the bytes are not.
 GZIP_SYSTEM = 9
