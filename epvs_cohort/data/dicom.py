@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from epvs_cohort.data.names import is_utf8, not_utf8_words, shown
 from epvs_cohort.data.sidecar import iso_date, scanner_name
@@ -221,7 +221,8 @@ def _slice_of(path: Path) -> _Slice | None:
     try:
         with warnings.catch_warnings(), opened(path) as handle:
             warnings.simplefilter("ignore")
-            _check_syntax(path)
+            if _is_passed_over(path):
+                return None
             header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(_TAGS))
             if "Rows" not in header or "Columns" not in header:
                 return None
@@ -246,13 +247,22 @@ def _slice_of(path: Path) -> _Slice | None:
         raise UnreadableError(f"{path}: damaged DICOM header: {error}") from error
 
 
-def _check_syntax(path: Path) -> None:
-    """Refuse a deflated data set: all of it would be inflated, whatever its size, before a tag can be read."""
-    if str(read_file_meta_info(path).get("TransferSyntaxUID")) == str(DeflatedExplicitVRLittleEndian):
-        raise UnsuitableImageError(
-            f"{path}: a deflated DICOM file (transfer syntax {DeflatedExplicitVRLittleEndian}), which is not read here",
-            hint="convert the series, for example with dcm2niix to NIfTI",
-        )
+def _is_passed_over(path: Path) -> bool:
+    """Whether a file is deflated and no image, as a report may be; a deflated image is refused.
+
+    All of a deflated data set would be inflated, whatever its size, before a tag can be read.
+    """
+    meta = read_file_meta_info(path)
+    if str(meta.get("TransferSyntaxUID")) != str(DeflatedExplicitVRLittleEndian):
+        return False
+    kind = UID(str(meta.get("MediaStorageSOPClassUID") or ""))
+    # The name of a class that is not in the standard is its number.
+    if kind.name != str(kind) and "Image" not in kind.name:
+        return True
+    raise UnsuitableImageError(
+        f"{path}: a deflated DICOM file (transfer syntax {DeflatedExplicitVRLittleEndian}), which is not read here",
+        hint="convert the series, for example with dcm2niix to NIfTI",
+    )
 
 
 def _numbers(value: object) -> tuple[float, ...]:

@@ -4,13 +4,15 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import UID, BasicTextSRStorage, DeflatedExplicitVRLittleEndian, MRImageStorage
 
 from epvs_cohort.data.dicom import find_series, is_dicom, may_be_dicom
 from epvs_cohort.data.identity import FileState, sha256_of
 from epvs_cohort.data.images import describe, read_image
-from epvs_cohort.errors import UnreadableError
+from epvs_cohort.errors import UnreadableError, UnsuitableImageError
 from epvs_cohort.geometry import apply_affine
 from epvs_cohort.protocol import InputSettings
 from epvs_cohort.records import AcquisitionFacts, Image
@@ -136,3 +138,24 @@ def test_other_files_whose_name_is_not_utf8_do_no_harm(tmp_path: Path) -> None:
     assert read_image(folder, DEFAULT).data.shape == (12, 14, 6)
     assert FileState.of(folder).size > 0
     assert len(sha256_of(folder)) == 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_refused"),
+    [(BasicTextSRStorage, False), (MRImageStorage, True), (UID("1.2.3.4.5"), True), (UID(""), True)],
+)
+def test_a_deflated_file_is_refused_unless_it_is_no_image(
+    tmp_path: Path, kind: UID, is_refused: bool
+) -> None:
+    folder = write_series(tmp_path / "d")
+    file = folder / "report.dcm"
+    data = pydicom.dcmread(folder / "slice000.dcm")
+    del data.PixelData
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = kind
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(file, enforce_file_format=bool(kind))
+    if is_refused:
+        with pytest.raises(UnsuitableImageError, match="a deflated DICOM file"):
+            find_series(folder)
+    else:
+        assert file not in find_series(folder).files
