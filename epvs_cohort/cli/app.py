@@ -131,11 +131,19 @@ _INTERRUPTED = 130
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
+class _Ended(KeyboardInterrupt):
+    """An interrupt by a signal.
+
+    Where one of the class itself passes through code that Python compiles, as when modules are loaded for the first
+    time, Python notes it as unhandled and ends by SIGINT whatever is made of it later (CPython 3.11, ``pythonrun.c``).
+    """
+
+
 def _interrupt(_number: int, _frame: object) -> NoReturn:
     # A terminal that is lost sends two: the second must not break the commit of what is finished.
     for number in _ENDING:
         signal.signal(number, _stay)
-    raise KeyboardInterrupt
+    raise _Ended
 
 
 def _stay(_number: int, _frame: object) -> None:
