@@ -11,7 +11,6 @@ from distributed.comm.core import CommClosedError
 
 from epvs_cohort.cohort.cluster import ClusterChoice, Crew, connect
 
-
 #: What this process makes of an interrupt: shells let some that they start in the background ignore it.
 BEFORE = signal.getsignal(signal.SIGINT)
 
