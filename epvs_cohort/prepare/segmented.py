@@ -84,10 +84,11 @@ _TISSUE_OF: Final = {
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at a scan found, and how that lies to MNI152."""
+    """What a look at a scan found, how that lies to MNI152, and of a close look what the coarse one found around it."""
 
     head: HeadSegmentation
     fit: LabelFit
+    around: HeadSegmentation | None = None
 
 
 def find(image: Image, looks: Looks, atlas: Atlas) -> Found:
@@ -115,7 +116,7 @@ def find_near(image: Image, whole: Found, looks: Looks, atlas: Atlas) -> Found:
     found, frame = whole, rigid_part(whole.fit.affine)
     for _ in range(_MOST_CLOSE_LOOKS):
         head = looks.near(image, frame, ROI_CENTER_MM)
-        found = Found(head, fit_labels(head, atlas))
+        found = Found(head, fit_labels(head, atlas), whole.head)
         better = rigid_part(found.fit.affine)
         turn, shift = _apart(inverse(frame) @ better)
         if turn <= FARTHEST_TURN_DEG and shift <= FARTHEST_MM:
@@ -167,7 +168,6 @@ def outline_segmented(image: Image, rigid: Rigid, found: Found, protocol: Protoc
     rigid_from_head = rigid.rigid_from_native @ head.grid.affine
     soft = _soft(head, sorted(wanted_labels(protocol, atlas)), rigid_from_head)
     mni_from_rigid = np.linalg.inv(rigid.rigid_from_native @ fit.affine)
-    tissue = _tissue(head.labels)
 
     def mni_on(grid: Grid) -> MniMap:
         return affine_map(mni_from_rigid @ grid.affine, grid)
@@ -186,9 +186,7 @@ def outline_segmented(image: Image, rigid: Rigid, found: Found, protocol: Protoc
         labels_on=lambda grid: labels_on_grid(
             soft, GridPoints(grid, affine_map(grid.affine, grid)), THRESHOLD
         ),
-        tissue_on=lambda grid: nearest_on_grid(
-            tissue, rigid_from_head, GridPoints(grid, affine_map(grid.affine, grid))
-        ),
+        tissue_on=lambda grid: _tissue_on(found, rigid.rigid_from_native, grid),
         mni_on=mni_on,
         native_from_mni=native_from_mni,
         way="network",
@@ -227,9 +225,15 @@ def _islands(total: Float32Array, voxel_ml: float) -> npt.NDArray[np.bool_]:
     return islands
 
 
-def _tissue(labels: LabelArray) -> LabelArray:
+def _tissue_on(found: Found, rigid_from_native: FloatArray, grid: Grid) -> LabelArray:
+    """Tissue of the close look; beyond its grid, where the rest of the head lies, that of the coarse one."""
     table = np.array([TISSUE_CODES[_TISSUE_OF.get(each, "deep grey")] for each in HeadClass], dtype=np.uint8)
-    return table[labels]
+    points, out = GridPoints(grid, affine_map(grid.affine, grid)), np.zeros(grid.shape, dtype=np.uint8)
+    for head in filter(None, (found.around, found.head)):
+        # One more, so that 0 is what no voxel is near to.
+        own = nearest_on_grid(table[head.labels] + np.uint8(1), rigid_from_native @ head.grid.affine, points)
+        out = np.where(own > 0, own - np.uint8(1), out)
+    return out
 
 
 def _quality(image: Image, rigid: Rigid, found: Found, atlas: Atlas) -> tuple[QcValue, ...]:
